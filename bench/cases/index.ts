@@ -6,6 +6,7 @@ import { allowed, groups, opened, refused, refusedGroups, refusedOpened } from '
 import { churn } from './churn.js';
 import { client } from './client.js';
 import { delivery } from './delivery.js';
+import { fetchOverhead } from './fetch.js';
 import { growth } from './growth.js';
 import { headers } from './headers.js';
 import { http } from './http.js';
@@ -35,6 +36,7 @@ export const CASES: readonly Case[] = [
   ...rules,
   headers,
   client,
+  fetchOverhead,
   ws,
   delivery,
   http,

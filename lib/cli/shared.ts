@@ -8,6 +8,8 @@ import { DirectConnectionRateLimiter } from '../limiters/direct-connection-rate-
 import { OrderbookRateLimiter } from '../limiters/orderbook-rate-limiter.js';
 import { RateLimiter } from '../limiters/rate-limiter.js';
 import { removeShared } from '../limiters/remove-shared.js';
+import { RuleLimiter } from '../rules/rule-limiter.js';
+import { readOptionsText } from '../rules/shared-rules.js';
 import { json } from './json.js';
 
 export const SHARED_USAGE = `  npx relay-limiter shared                 lists the shared tables of this user
@@ -20,15 +22,23 @@ NAME is the value of the option \`shared\`, a name or an absolute path. The firs
 const CLASSES = { RateLimiter, OrderbookRateLimiter, DirectConnectionRateLimiter };
 const MOST_BANS = 10;
 
-/** A table, as it is in the list. */
-interface Table {
-  readonly name: string;
-  readonly file: SharedFile;
+/** What a table contains, or one scope of a RuleLimiter's. */
+interface Content {
   readonly peers: number;
   readonly totalViolations: number;
   readonly topViolators: readonly Violator[];
   /** Undefined for a limiter without bans. */
   readonly bans: BansInForce | undefined;
+}
+
+/** A table, as it is in the list. */
+interface Table {
+  readonly name: string;
+  readonly file: SharedFile;
+  /** By scope; by '' without scopes. */
+  readonly contents: ReadonlyMap<string, Content>;
+  /** The rules of a RuleLimiter. */
+  readonly rules: ReturnType<typeof readOptionsText> | undefined;
 }
 
 /** A table that cannot be read. */
@@ -75,6 +85,7 @@ function read(name: string): Table | undefined {
   const files = selectSharedFiles();
   const file = files.inspect(files.pathOf(name));
   if (file === undefined) return undefined;
+  if (file.rules !== undefined) return readRules(name, file, file.rules);
   const Limiter = (CLASSES as Record<string, (typeof CLASSES)[keyof typeof CLASSES]>)[file.limiter];
   if (Limiter === undefined) {
     throw invalidValue('ERR_LIMITER_SHARED', 'the limiter', file.limiter, 'one of this version');
@@ -84,11 +95,40 @@ function read(name: string): Table | undefined {
   try {
     const { peers, totalViolations, topViolators } = limiter.getOverview();
     const bans = 'getBans' in limiter ? limiter.getBans(MOST_BANS) : undefined;
-    return { name, file, peers, totalViolations, topViolators, bans };
+    const content = { peers, totalViolations, topViolators, bans };
+    return { name, file, contents: new Map([['', content]]), rules: undefined };
   } finally {
     limiter.close();
     limiter.close();
   }
+}
+
+function readRules(name: string, file: SharedFile, text: string): Table {
+  const rules = readOptionsText(text);
+  const { maxPeers } = file.config;
+  const limiter = new RuleLimiter({ ...rules, maxPeers, engine: 'native', shared: file.path });
+  try {
+    const contents = new Map(
+      limiter.scopeNames.map((scope): [string, Content] => {
+        const { peers, totalViolations, topViolators } = limiter.scope(scope).getOverview();
+        const bans = limiter.getBans(scope, MOST_BANS);
+        return [scope, { peers, totalViolations, topViolators, bans }];
+      }),
+    );
+    return { name, file, contents, rules };
+  } finally {
+    limiter.close();
+    limiter.close();
+  }
+}
+
+function peersOf({ contents }: Table): number {
+  return [...contents.values()].reduce((sum, { peers }) => sum + peers, 0);
+}
+
+/** Each scope of a RuleLimiter has room for `maxPeers`. */
+function mostPeersOf({ file, contents }: Table): number {
+  return (file.config['maxPeers'] as number) * contents.size;
 }
 
 /** The options of a limiter with the numbers of a file. In a file Infinity stands for null. */
@@ -108,12 +148,12 @@ function listText(listed: readonly (Table | Unreadable)[]): string {
   const head = ['name', 'limiter', 'peers', 'of', 'size', 'attached', 'created'];
   const rows = listed.map((each) => {
     if ('error' in each) return [each.name, each.error.message];
-    const { limiter, config, bytes, attached, createdAt } = each.file;
+    const { limiter, bytes, attached, createdAt } = each.file;
     return [
       each.name,
       limiter,
-      count(each.peers),
-      count(config['maxPeers'] as number),
+      count(peersOf(each)),
+      count(mostPeersOf(each)),
       size(bytes),
       count(attached.length),
       instant(createdAt),
@@ -122,7 +162,7 @@ function listText(listed: readonly (Table | Unreadable)[]): string {
   return table([head, ...rows], new Set([2, 3, 4, 5]));
 }
 
-function detailsText({ name, file, peers, totalViolations, topViolators, bans }: Table): string {
+function detailsText({ name, file, contents, rules }: Table): string {
   const { attached } = file;
   const { maxPeers, ...limits } = optionsOf(file);
   const most = maxPeers as number;
@@ -131,17 +171,36 @@ function detailsText({ name, file, peers, totalViolations, topViolators, bans }:
     ['limiter', [file.limiter]],
     ['path', [file.path]],
     ['created', [instant(file.createdAt)]],
-    ['limits', Object.entries(limits).map(([option, value]) => `${option} ${value ?? 'never'}`)],
-    ['peers', [`${count(peers)} of ${count(most)}: ${percent(peers / most)}`]],
+    [
+      'limits',
+      rules === undefined
+        ? Object.entries(limits).map(([option, value]) => `${option} ${value ?? 'never'}`)
+        : ruleLines(rules),
+    ],
     ['size', [`${size(file.bytes)}, and up to ${size(file.maxBytes)} with the keys of offenders`]],
     ['attached', attached.length === 0 ? ['none'] : attached.map(attachedText)],
-    ['violations', [count(totalViolations), ...violatorLines(topViolators)]],
   ];
-  if (bans !== undefined) rows.push(['bans', [count(bans.count), ...banLines(bans)]]);
+  for (const [scope, { peers, totalViolations, topViolators, bans }] of contents) {
+    if (scope !== '') rows.push(['scope', [keyText(scope)]]);
+    rows.push(['peers', [`${count(peers)} of ${count(most)}: ${percent(peers / most)}`]]);
+    rows.push(['violations', [count(totalViolations), ...violatorLines(topViolators)]]);
+    if (bans !== undefined) rows.push(['bans', [count(bans.count), ...banLines(bans)]]);
+  }
   return table(
     rows.flatMap(([title, lines]) => lines.map((line, n) => [n === 0 ? title : '', line])),
     new Set(),
   );
+}
+
+/** A line for each rule: its name and what it is, but for what is as by default. */
+function ruleLines({ rules, plans }: NonNullable<Table['rules']>): string[] {
+  const lines = Object.entries(rules).map(([name, { unit, dryRun, violation: _, ...rule }]) => {
+    const others = { ...(unit === 'requests' ? {} : { unit }), ...(dryRun ? { dryRun } : {}) };
+    return `${keyText(name)} ${JSON.stringify({ ...rule, ...others })}`;
+  });
+  const names = Object.keys(plans).map(keyText);
+  if (names.length > 0) lines.push(`plans ${names.join(', ')}`);
+  return lines.length === 0 ? ['none'] : lines;
 }
 
 function attachedText({ pid, since }: AttachedLimiter): string {
@@ -209,9 +268,11 @@ function toJson(table: Table | Unreadable): object {
     const { code, message } = table.error;
     return { name: table.name, error: { code, message } };
   }
-  const { name, file, ...content } = table;
-  const { path, createdAt, attached: limiters, isDetached: detached, ...sizes } = file;
+  const { name, file, contents, rules } = table;
+  const { path, createdAt, attached: limiters, isDetached: detached, rules: _, ...sizes } = file;
   // The first fields are those of `limiter.shared`.
   const shared = { name, path, createdAt, attached: limiters.length, limiters, detached };
-  return { ...shared, ...sizes, config: optionsOf(file), ...content };
+  const all = { ...shared, ...sizes, config: optionsOf(file) };
+  if (rules === undefined) return { ...all, ...contents.get('') };
+  return { ...all, peers: peersOf(table), rules, scopes: Object.fromEntries(contents) };
 }

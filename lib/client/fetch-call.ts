@@ -9,16 +9,17 @@ import { jsonRpcMethods } from './json-rpc.js';
 import type { Lease } from './lease.js';
 import type { AcquireOptions, LimitedRequest, readRequestOptions } from './options.js';
 import type { OutgoingRequest, Send, Target } from './outgoing.js';
+import type { GroupUpdateContext } from './policy-limiter-group.js';
 import { readViolatedPolicies } from './response.js';
 import { type ReadResponse, type ResponseSettings, readFetchResponse } from './response-options.js';
-import type { PoolUpdateContext } from './upstream-pool.js';
 
 /** Validated options of `limitFetch`. */
 export interface FetchSettings extends ReturnType<typeof readRequestOptions> {
   readonly reading: ResponseSettings<
     Response,
     RateLimitInfo | PromiseLike<RateLimitInfo>,
-    boolean | undefined | PromiseLike<boolean | undefined>
+    boolean | undefined | PromiseLike<boolean | undefined>,
+    boolean | PromiseLike<boolean>
   >;
   /** Seconds in which an attempt must be answered; Infinity for no limit. */
   readonly attemptSeconds: number;
@@ -33,8 +34,8 @@ export interface FetchSettings extends ReturnType<typeof readRequestOptions> {
 
 /** The common interface of a pool, of a group and of a single limiter. */
 export interface Upstream {
-  acquire(options: UpstreamAcquireOptions, request: LimitedRequest): Promise<Grant>;
-  update(info: RateLimitInfo, status: number, context: PoolUpdateContext): void;
+  acquire(options: UpstreamAcquireOptions, request: LimitedRequest): Grant | Promise<Grant>;
+  update(info: RateLimitInfo, status: number, context: GroupUpdateContext): void;
   fail(lease: Lease): void;
   /** The nodes of a pool. Without a pool it is undefined: requests go to their own URLs. */
   readonly nodes?: UpstreamNodes;
@@ -102,6 +103,7 @@ export class FetchCall {
 
   async run(): Promise<Response> {
     const { hasNodeStream, signal } = this.#request;
+    // Awaited even if it is no promise, so that a caller can still abort what was just called.
     const first = await (hasNodeStream ? this.#acquireForStream() : this.#acquire(signal));
     let outcome = await this.#attempt(first, this.#maxAttempts === 1);
     for (let attempt = 2; outcome.canRetry && attempt <= this.#maxAttempts; attempt += 1) {
@@ -140,7 +142,7 @@ export class FetchCall {
     }
   }
 
-  #acquire(signal: AbortSignal | undefined): Promise<Grant> {
+  #acquire(signal: AbortSignal | undefined): Grant | Promise<Grant> {
     const options = {
       cost: this.#cost,
       priority: this.#priority,
@@ -200,34 +202,67 @@ export class FetchCall {
     let response: Response;
     try {
       // A request that is not answered in time counts as one without a response, and may be repeated.
-      const attempt = new Deadline(seconds);
-      response = await this.#deadline.guard(signal, (aborted) => attempt.guard(aborted, send));
+      response = await this.#deadline.guard(signal, within(seconds, send));
     } catch (error) {
       return this.#onNoResponse(error, lease, hadTime);
     }
-    const { refused } = await this.#report(response, lease);
+    const reporting = this.#report(response, lease);
+    const { refused } = reporting instanceof Promise ? await reporting : reporting;
     signal?.throwIfAborted();
     const isFailed = !refused && this.#settings.retryStatuses.has(response.status);
     return { response, canRetry: refused || isFailed, needsPause: isFailed };
   }
 
-  /** Tells the limiter what the response says. If a function of the user throws, no one reads the response. */
-  async #report(response: Response, lease: Lease): Promise<ReadResponse> {
+  /**
+   * Tells the limiter what the response says, and ends the lease. If a function of the user throws, no one reads the
+   * response. Returns no promise unless that function or the body of a refusal has to be waited for.
+   */
+  #report(response: Response, lease: Lease): ReadResponse | Promise<ReadResponse> {
     try {
       const reading = readFetchResponse(this.#settings.reading, response);
-      const read = reading instanceof Promise ? await reading : reading;
-      const { info, ageSeconds, refused } = read;
-      const violated = refused
+      if (reading instanceof Promise || reading.refused) {
+        return this.#reportLater(reading, response, lease);
+      }
+      this.#update(reading, [], response, lease);
+      lease.release();
+      return reading;
+    } catch (error) {
+      throw this.#unread(error, response, lease);
+    }
+  }
+
+  async #reportLater(
+    reading: ReadResponse | Promise<ReadResponse>,
+    response: Response,
+    lease: Lease,
+  ): Promise<ReadResponse> {
+    try {
+      const read = await reading;
+      const violated = read.refused
         ? await readViolatedPolicies(response, this.#deadline.secondsLeft, this.#request.signal)
         : [];
-      this.#upstream.update(info, response.status, { lease, ageSeconds, refused, violated });
+      this.#update(read, violated, response, lease);
+      lease.release();
       return read;
     } catch (error) {
-      discardBody(response.body);
-      throw error;
-    } finally {
-      lease.release();
+      throw this.#unread(error, response, lease);
     }
+  }
+
+  #update(
+    { info, ageSeconds, refused, within: isWithin }: ReadResponse,
+    violated: readonly string[],
+    { status }: Response,
+    lease: Lease,
+  ): void {
+    const context = { lease, ageSeconds, refused, violated, within: isWithin };
+    this.#upstream.update(info, status, context);
+  }
+
+  #unread(error: unknown, response: Response, lease: Lease): unknown {
+    discardBody(response.body);
+    lease.release();
+    return error;
   }
 
   /**
@@ -271,4 +306,10 @@ export class FetchCall {
 /** Frees the connection of a response that no one will read. */
 function discard(outcome: Outcome): void {
   if ('response' in outcome) discardBody(outcome.response.body);
+}
+
+function within(seconds: number, send: Send): Send {
+  if (seconds === Infinity) return send;
+  const deadline = new Deadline(seconds);
+  return (signal) => deadline.guard(signal, send);
 }

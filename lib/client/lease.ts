@@ -47,7 +47,9 @@ export interface TakenQuota {
   readonly owner: object;
 }
 
-export class QuotaLease implements Lease {
+export class QuotaLease implements Lease, LinkedLease {
+  previous: LinkedLease | undefined = undefined;
+  next: LinkedLease | undefined = undefined;
   readonly taken: TakenQuota;
   /** The units that the server was known to have counted at the time of the take. */
   readonly countedBefore: Cost;
@@ -130,13 +132,23 @@ export function correctionOf(
   return differences;
 }
 
+/** An element of `OpenLeases`, which links it to its neighbours. It may be in one such list only. */
+export interface LinkedLease {
+  readonly at: number;
+  previous: LinkedLease | undefined;
+  next: LinkedLease | undefined;
+}
+
 /**
  * The leases that have not ended, in the order in which they were taken. A lease expires after a minute, so
- * that a forgotten one does not count forever.
+ * that a forgotten one does not count forever. A linked list: a Set allocates a table for every few leases that come and
+ * go.
  */
-export class OpenLeases<T extends { readonly at: number }> {
-  readonly #leases = new Set<T>();
+export class OpenLeases<T extends LinkedLease> {
   readonly #onExpire: ((lease: T) => void) | undefined;
+  #first: T | undefined;
+  #last: T | undefined;
+  #size = 0;
 
   constructor(onExpire?: (lease: T) => void) {
     this.#onExpire = onExpire;
@@ -146,40 +158,50 @@ export class OpenLeases<T extends { readonly at: number }> {
   static readonly MAX_SECONDS = 60;
 
   add(lease: T): void {
-    this.#leases.add(lease);
+    lease.previous = this.#last;
+    if (this.#last === undefined) this.#first = lease;
+    else this.#last.next = lease;
+    this.#last = lease;
+    this.#size += 1;
   }
 
+  /** Deletes a lease; does nothing if it is not in the list. */
   delete(lease: T): void {
-    this.#leases.delete(lease);
+    const { previous, next } = lease;
+    if (previous === undefined && this.#first !== lease) return;
+    if (previous === undefined) this.#first = next as T | undefined;
+    else previous.next = next;
+    if (next === undefined) this.#last = previous as T | undefined;
+    else next.previous = previous;
+    lease.previous = undefined;
+    lease.next = undefined;
+    this.#size -= 1;
   }
 
   size(now: number): number {
     this.expire(now);
-    return this.#leases.size;
+    return this.#size;
   }
 
   first(now: number): T | undefined {
     this.expire(now);
-    const [first] = this.#leases;
-    return first;
+    return this.#first;
   }
 
   /** Returns the time at which fewer than `limit` leases are open if none ends before it expires. */
   fewerThanAt(limit: number, now: number): number {
     let surplus = this.size(now) - Math.ceil(limit);
     if (surplus < 0) return -Infinity;
-    for (const lease of this.#leases) {
-      if (surplus === 0) return lease.at + OpenLeases.MAX_SECONDS;
-      surplus -= 1;
-    }
-    return -Infinity;
+    let lease: LinkedLease | undefined = this.#first;
+    for (; surplus > 0; surplus -= 1) lease = lease?.next;
+    return lease === undefined ? -Infinity : lease.at + OpenLeases.MAX_SECONDS;
   }
 
   /** Deletes the expired leases. */
   expire(now: number): void {
-    for (const lease of this.#leases) {
+    for (let lease = this.#first; lease !== undefined; lease = this.#first) {
       if (lease.at + OpenLeases.MAX_SECONDS > now) return;
-      this.#leases.delete(lease);
+      this.delete(lease);
       this.#onExpire?.(lease);
     }
   }

@@ -25,7 +25,7 @@ import { joinUpstreams, upstreamOf } from './upstreams.js';
  */
 export interface LimitFetchOptions
   extends RequestOptions,
-    Omit<ResponseOptions, 'read' | 'isRefusal'> {
+    Omit<ResponseOptions, 'read' | 'isRefusal' | 'isCommon'> {
   /** Seconds from the call to the response, including all waiting and attempts. Default: none. */
   deadlineSeconds?: number | undefined;
   /**
@@ -57,6 +57,10 @@ export interface LimitFetchOptions
         response: Response,
         info: RateLimitInfo,
       ) => boolean | undefined | PromiseLike<boolean | undefined>)
+    | undefined;
+  /** See `ResponseOptions.isCommon`. */
+  isCommon?:
+    | ((response: Response, info: RateLimitInfo) => boolean | PromiseLike<boolean>)
     | undefined;
   /** The protocol for nodes of a pool that are given as hosts without one. Default: `https`. */
   protocol?: 'http' | 'https' | undefined;

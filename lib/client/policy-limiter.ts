@@ -133,7 +133,12 @@ export class PolicyLimiter {
    * @throws ERR_LIMITER_COST, ERR_LIMITER_OPTION, ERR_LIMITER_CLOCK; then nothing has changed
    */
   tryLease(cost: number | Costs = 1, options?: Pick<AcquireOptions, 'within'>): Lease | null {
-    const request = this.#readOptions({ ...options, cost });
+    const request =
+      options === undefined ? anytime(cost) : readAcquireOptions({ ...options, cost });
+    return this.#tryTake(this.#inOwnUnit(request));
+  }
+
+  #tryTake(request: LimiterRequest): Lease | null {
     const now = this.#readClock();
     if (!this.#canTake(request.cost, now)) return null;
     const outer = this.#outerOf(request)?.tryTake();
@@ -183,7 +188,7 @@ export class PolicyLimiter {
    * above a quota, ERR_LIMITER_OPTION, ERR_LIMITER_CLOCK
    */
   async acquire(options?: AcquireOptions): Promise<Lease> {
-    const request = this.#readOptions(options);
+    const request = this.#inOwnUnit(readAcquireOptions(options));
     this.#requireCostInQuotas(request.cost);
     if (this.#activity.isClosed) throw closedError();
     let isWaiting = false;
@@ -366,8 +371,7 @@ export class PolicyLimiter {
     return inUnit(readCost(given), this.#limits.numberUnit);
   }
 
-  #readOptions(options: AcquireOptions | undefined): LimiterRequest {
-    const request = readAcquireOptions(options);
+  #inOwnUnit(request: LimiterRequest): LimiterRequest {
     const cost = inUnit(request.cost, this.#limits.numberUnit);
     return cost === request.cost ? request : { ...request, cost };
   }
@@ -439,4 +443,16 @@ export class PolicyLimiter {
     this.#queue.wake();
     for (const listener of this.#changeListeners) listener();
   }
+}
+
+/** @throws ERR_LIMITER_COST */
+function anytime(cost: number | Costs): LimiterRequest {
+  const read = readCost(cost);
+  return {
+    cost: read,
+    priority: 0,
+    signal: undefined,
+    deadlineSeconds: Infinity,
+    within: undefined,
+  };
 }

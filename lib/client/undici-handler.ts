@@ -143,8 +143,8 @@ class LimitedDispatch {
     // A request is dispatched only with a lease.
     const lease = this.#lease as Lease;
     try {
-      const { info, ageSeconds, refused } = this.#read(status, headers);
-      this.#limiter.update(info, status, { lease, ageSeconds, refused });
+      const { info, ageSeconds, refused, within } = this.#read(status, headers);
+      this.#limiter.update(info, status, { lease, ageSeconds, refused, within });
     } finally {
       lease.release();
     }

@@ -80,7 +80,9 @@ export function limitInterceptor(
   const names = [...REQUEST_OPTIONS, ...RESPONSE_OPTIONS];
   const given = readOptions('limitInterceptor', options, names);
   const settings = readRequestOptions(given);
-  const reading = readResponseOptions<ResponseHead, RateLimitInfo, boolean | undefined>(given);
+  const reading = readResponseOptions<ResponseHead, RateLimitInfo, boolean | undefined, boolean>(
+    given,
+  );
   const limiterOf = typeof limiter === 'function' ? limiter : () => limiter;
   const intercept = (dispatch: Dispatch): Dispatch => {
     return (request, handler) => {

@@ -4,7 +4,7 @@ import type { RateLimitInfo } from '../headers/types.js';
 import { DecayingAverage } from './average.js';
 import { Breaker, type BreakerState } from './breaker.js';
 import { amountOf, type Cost, type Costs, readCost } from './cost.js';
-import { type Lease, OpenLeases } from './lease.js';
+import { type Lease, type LinkedLease, OpenLeases } from './lease.js';
 import type { NodeSettings } from './node-file.js';
 import type { UpdateContext } from './options.js';
 import { type Policy, unitOf } from './policies.js';
@@ -291,7 +291,9 @@ export class UpstreamNode {
 }
 
 /** The quota that a request has taken from a node. */
-export class NodeLease implements Lease {
+export class NodeLease implements Lease, LinkedLease {
+  previous: LinkedLease | undefined = undefined;
+  next: LinkedLease | undefined = undefined;
   readonly node: UpstreamNode;
   readonly quota: Lease;
   /** The time of the take, in seconds of the pool's clock. */

@@ -23,7 +23,7 @@ export function upstreamOf(limiter: unknown, { key, cost, protocol }: UpstreamSe
   if (isInstance(limiter, UpstreamPool)) {
     return {
       acquire: ({ within: _, ...options }) => limiter.acquire(options),
-      update: (info, status, context) => limiter.update(info, status, context),
+      update: (info, status, { within: _, ...context }) => limiter.update(info, status, context),
       fail: (lease) => limiter.fail(lease),
       nodes: nodesOf(limiter, protocol),
     };
@@ -43,7 +43,13 @@ export function upstreamOf(limiter: unknown, { key, cost, protocol }: UpstreamSe
   }
   if (isInstance(limiter, PolicyLimiter)) {
     return {
-      acquire: async (options) => ({ lease: await limiter.acquire(options) }),
+      acquire: (options) => {
+        const { cost, within, signal } = options;
+        // Most requests need not wait. Then they need no promise either.
+        const lease = signal?.aborted ? null : limiter.tryLease(cost, within && { within });
+        if (lease !== null) return { lease };
+        return limiter.acquire(options).then((acquired) => ({ lease: acquired }));
+      },
       update: (info, status, context) => limiter.update(info, status, context),
       fail,
     };

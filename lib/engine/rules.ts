@@ -394,8 +394,8 @@ export interface SharedRulesCore {
    * has; then nothing has changed. @throws `ERR_LIMITER_MEMORY`
    */
   publish(plan: RulePlan, text: string, now?: number): boolean;
-  /** Counts a check that a list has decided. */
-  countListed(isAllowed: boolean): void;
+  /** Counts a check that a list has decided. False, and nothing is counted, if another process has updated the rules. */
+  countListed(isAllowed: boolean): boolean;
 }
 
 export interface SharedRulesText {

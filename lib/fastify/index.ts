@@ -15,6 +15,7 @@ export type {
   Unanswered,
 } from '../http/types.js';
 export type { AsyncLimiter } from '../limiters/async-limiter.js';
+export type { AsyncRuleLimiter } from '../rules/any-rules.js';
 export { default } from './plugin.js';
 export type {
   FastifyRateLimitOptions,

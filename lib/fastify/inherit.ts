@@ -4,7 +4,7 @@ import { SUBNET_OPTIONS } from '../address/address-key.js';
 import { usesSubnets } from '../guard/client-scopes.js';
 import { EXCLUSIONS, NOT_WITH_RULES, RULE_OPTIONS } from '../http/options.js';
 import { isRuleLimiter } from '../limiters/verdict.js';
-import type { RuleLimiter } from '../rules/rule-limiter.js';
+import type { AnyRules } from '../rules/any-rules.js';
 
 type Options = Readonly<Record<string, unknown>>;
 
@@ -27,7 +27,7 @@ export function inherit(plugin: Options, own: Options): Options {
   // A route with another kind of limiter does not take the options that only the plugin's kind has.
   if (isRuleLimiter(merged['limiter'])) {
     drop(NOT_WITH_RULES);
-    if (!usesSubnets(merged['limiter'] as RuleLimiter)) drop(SUBNET_OPTIONS);
+    if (!usesSubnets(merged['limiter'] as AnyRules)) drop(SUBNET_OPTIONS);
   } else {
     drop(RULE_OPTIONS);
     if (typeof merged['cost'] === 'object') drop(['cost']);

@@ -12,5 +12,6 @@ export type {
   Unanswered,
 } from '../http/types.js';
 export type { AsyncLimiter } from '../limiters/async-limiter.js';
+export type { AsyncRuleLimiter } from '../rules/any-rules.js';
 export { rateLimit } from './rate-limit.js';
 export type { FetchRateLimit, FetchRateLimitOptions } from './types.js';

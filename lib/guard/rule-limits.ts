@@ -5,10 +5,12 @@ import { invalidValue } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
 import { isPromise, type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { callback } from '../common/options.js';
+import { tryStalled, unlessStalled } from '../limiters/stalled.js';
 import { isRuleLimiter } from '../limiters/verdict.js';
 import { type AnyRulePeer, type AnyRules, isAsyncRules } from '../rules/any-rules.js';
 import { ON_ALLOW_LIST } from '../rules/scope-keys.js';
 import type { Classification, Keys, RuleVerdict } from '../rules/types.js';
+import { STALLED } from '../rules/verdicts.js';
 import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
 import { ADDRESS, ClientScopes, CONNECTION, requireOtherScopes } from './client-scopes.js';
 import type { ClientAddress } from './connection-context.js';
@@ -100,7 +102,8 @@ export class RuleLimits {
    */
   connectWithMore(allowed: Keys, keys: Keys): MaybePromise<RuleVerdict> {
     const { limiter } = this;
-    const charge = () => limiter.charge(allowed, undefined, 'connect');
+    const charge = () =>
+      unlessStalled(() => limiter.charge(allowed, undefined, 'connect'), undefined);
     const connect = (): MaybePromise<RuleVerdict> => {
       let verdict: MaybePromise<RuleVerdict>;
       try {
@@ -124,15 +127,17 @@ export class RuleLimits {
         },
       );
     };
-    const refunded = limiter.refund(allowed, undefined, 'connect');
+    const refunded = unlessStalled(() => limiter.refund(allowed, undefined, 'connect'), undefined);
     // Without a store nothing can be given back, and the failure policy decides.
     return isPromise(refunded) ? refunded.then(connect, connect) : connect();
   }
 
   /** What `connect` would return, without charging or counting anything. */
   peekConnect(keys: Keys): MaybePromise<RuleVerdict> {
-    const peek = this.limiter.peek(keys, undefined, 'connect');
-    return mapMaybePromise(peek, ({ verdict }) => verdict);
+    return unlessStalled(() => {
+      const peek = this.limiter.peek(keys, undefined, 'connect');
+      return mapMaybePromise(peek, ({ verdict }) => verdict);
+    }, STALLED);
   }
 
   /** The key of a scope, of a client before it has a connection; undefined if it has none or the scope is single. */
@@ -207,6 +212,7 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
   ) {
     this.key = key;
     this.peer = limiter.open(keys);
+    this.peer.restrict(requireAssignable);
     this.#limiter = limiter;
     this.#queues = bucketQueuesOf(limiter);
     this.#own = own;
@@ -235,13 +241,16 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
     const { peer } = this;
     if (peer.peekMessage === undefined) return 0;
     const message = classified?.plan === undefined ? classified : this.#withKnownPlan(classified);
-    const { outcome, delaySeconds } = peer.peekMessage(this.#bytesOf(data, meta), message);
+    const bytes = this.#bytesOf(data, meta);
+    const peek = () => peer.peekMessage?.(bytes, message) ?? STALLED;
+    const { outcome, delaySeconds } = unlessStalled(peek, STALLED);
     return outcome === 'delay' ? delaySeconds : 0;
   }
 
   /** Not the keys of other scopes: without its violations and its ban an address could start again. */
   close(): void {
-    if (this.#own !== undefined) this.#limiter.removePeer(this.#own);
+    const own = this.#own;
+    if (own !== undefined) tryStalled(() => this.#limiter.removePeer(own));
   }
 
   /** Without a plan that an update has removed since: the message gets the plan of the peer. */
@@ -273,6 +282,11 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
       bucket: { queues: this.#queues, rule: rule ?? '', key: key ?? '' },
     };
   }
+}
+
+/** Keys that connections get later, at login. @throws `ERR_LIMITER_KEY` */
+function requireAssignable(keys: Keys): void {
+  requireOtherScopes(keys, 'keys of assign', 'the guard');
 }
 
 /** What has failed because the store does not answer needs no other report: its limiter reports that. */

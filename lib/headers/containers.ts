@@ -33,13 +33,16 @@ export function collectFields(
     if (typeof name !== 'string') throw invalidHeaders(headers);
     const key = names.has(name) ? name : name.toLowerCase();
     if (!names.has(key)) return;
-    for (const line of Array.isArray(value) ? value : [value]) {
-      if (typeof line !== 'string' && typeof line !== 'number') continue;
-      const previous = values.get(key);
-      values.set(key, previous === undefined ? String(line) : `${previous}, ${line}`);
-    }
+    if (Array.isArray(value)) for (const line of value) addLine(values, key, line);
+    else addLine(values, key, value);
   });
   return values;
+}
+
+function addLine(values: Map<string, string>, key: string, line: unknown): void {
+  if (typeof line !== 'string' && typeof line !== 'number') return;
+  const previous = values.get(key);
+  values.set(key, previous === undefined ? String(line) : `${previous}, ${line}`);
 }
 
 /** Returns an object with the method `get` of `Headers`, which finds the fields of any container. */

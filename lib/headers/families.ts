@@ -103,10 +103,10 @@ export function readFamilies(fields: FieldReader, readReset: ResetReader): Found
 
 /** Returns the positions of the readers that have fields in the response, in order. */
 function positionsOf(fields: FieldReader): number[] {
-  const positions = new Set<number>();
+  const positions: number[] = [];
   for (const name of fields.names()) {
     const position = READER_OF_FIELD.get(name);
-    if (position !== undefined) positions.add(position);
+    if (position !== undefined && !positions.includes(position)) positions.push(position);
   }
-  return [...positions].sort((a, b) => a - b);
+  return positions.sort((a, b) => a - b);
 }

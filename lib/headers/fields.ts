@@ -24,8 +24,9 @@ export class FieldReader {
 
   /** Whether the response has fields besides those with these names. */
   hasOthersThan(names: readonly string[]): boolean {
-    const found = names.filter((name) => this.#values.has(name));
-    return this.#values.size > found.length;
+    let others = this.#values.size;
+    for (const name of names) if (this.#values.has(name)) others -= 1;
+    return others > 0;
   }
 
   /** Returns the names of the fields found. */

@@ -53,8 +53,13 @@ export function limitsOf(
   remaining: readonly number[],
   resets: readonly Reset[],
 ): ServiceLimit[] {
+  const count = Math.max(quotas.length, remaining.length, resets.length);
+  if (count === 1) {
+    const quota = quotas[0] ?? null;
+    const limit = limitOf(identity, quota, remaining[0] ?? null, resets[0] ?? null);
+    return isNoLimit(quota) ? [] : [limit];
+  }
   const lists = [quotas, remaining, resets];
-  const count = Math.max(...lists.map(({ length }) => length));
   const isAligned = lists.every(({ length }) => length <= 1 || length === count);
   const found = new Map<number | null, ServiceLimit>();
   for (let index = 0; index < count; index += 1) {

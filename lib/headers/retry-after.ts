@@ -68,6 +68,20 @@ const DATE_FORMATS = [
  * have. `now` determines the century of a year with two digits: no date is more than 50 years ahead.
  */
 export function parseHttpDate(text: string, now: number): number | null {
+  // Many responses come within one second.
+  if (text === latest.text) return latest.epochMs;
+  const epochMs = readHttpDate(text, now);
+  if (epochMs !== null && HAS_FULL_YEAR.test(text)) latest = { text, epochMs };
+  return epochMs;
+}
+
+let latest: { readonly text: string; readonly epochMs: number | null } = {
+  text: '',
+  epochMs: null,
+};
+const HAS_FULL_YEAR = /\b\d{4}\b/;
+
+function readHttpDate(text: string, now: number): number | null {
   for (const format of DATE_FORMATS) {
     const parts = format.exec(text)?.groups;
     if (parts !== undefined) return toEpochMs(parts, now);

@@ -25,8 +25,9 @@ export type Found = Pick<RateLimitInfo, 'limits' | 'policies'>;
 /** Reads the limits of three fields, and the policies in the first of them, as in the drafts up to -03. */
 export function readTriple(fields: FieldReader, triple: Triple, readReset: ResetReader): Found {
   const items = fields.read(triple.limit, readQuotas) ?? [];
-  const policies = items.filter(([, parameters]) => parameters.has('w'));
   const plain = items.filter(([, parameters]) => !parameters.has('w'));
+  const policies =
+    plain.length === items.length ? [] : items.filter((item) => !plain.includes(item));
   const quotas = plain.length > 0 ? plain : policies;
   if (quotas.length > 0 && quotas.every(([quota]) => isNoLimit(quota))) {
     return { limits: [], policies: [] };

@@ -3,6 +3,7 @@
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { Draft } from '../headers/format.js';
 export type { AsyncLimiter } from '../limiters/async-limiter.js';
+export type { AsyncRuleLimiter } from '../rules/any-rules.js';
 export {
   type RateLimitMiddleware,
   type RateLimitOptions,

@@ -9,7 +9,7 @@ import { readWarnings, type Warn, warnOfCluster } from '../guard/misuse.js';
 import type { Draft } from '../headers/format.js';
 import { type AsyncLimiter, isAsyncLimiter } from '../limiters/async-limiter.js';
 import { type AnyLimiter, isRuleLimiter, requireLimiter } from '../limiters/verdict.js';
-import type { RuleLimiter } from '../rules/rule-limiter.js';
+import { type AnyRules, isAsyncRules } from '../rules/any-rules.js';
 import type { BanPolicy, Cost, Keys } from '../rules/types.js';
 import { CLIENT_OPTIONS, type Client, type ReadClient } from './client.js';
 import type { LimitSettings } from './policies.js';
@@ -82,13 +82,14 @@ export function readSharedOptions<Request, Response>(
   if (!hasRules) requireNone(given, RULE_OPTIONS, 'without a RuleLimiter as limiter');
   else {
     requireNone(given, NOT_WITH_RULES, 'together with a RuleLimiter');
-    if (!usesSubnets(given['limiter'] as RuleLimiter)) {
+    if (!usesSubnets(given['limiter'] as AnyRules)) {
       requireNone(given, SUBNET_OPTIONS, 'unless a RuleLimiter has a text scope "address"');
     }
   }
   const warn = readWarnings(given);
-  // A SharedRateLimiter counts the requests of all workers.
-  if (!isAsyncLimiter(given['limiter'])) warnOfCluster(warn);
+  // A shared limiter counts the requests of all workers.
+  const isShared = isAsyncLimiter(given['limiter']) || isAsyncRules(given['limiter']);
+  if (!isShared) warnOfCluster(warn);
   const client = readClient(given, warn);
   return {
     ...readLimits(given),
@@ -128,7 +129,7 @@ function readLimits<Request, Response>(given: Given): LimitSettings<Request, Res
   }
   return {
     limiter: isRules ? undefined : (limiter as AnyLimiter | AsyncLimiter | undefined),
-    rules: isRules ? (limiter as RuleLimiter) : undefined,
+    rules: isRules ? (limiter as AnyRules) : undefined,
     limit: limit as number | Asked<Request, Response, number>,
     windowSeconds,
     limiterOptions: Object.fromEntries(LIMITER_OPTIONS.map((name) => [name, given[name]])),

@@ -8,6 +8,7 @@ import type { EngineName } from '../common/types.js';
 import type { AsyncLimiter } from '../limiters/async-limiter.js';
 import { RateLimiter } from '../limiters/rate-limiter.js';
 import type { AnyLimiter } from '../limiters/verdict.js';
+import type { AnyRules } from '../rules/any-rules.js';
 import { RuleLimiter } from '../rules/rule-limiter.js';
 import type { BanPolicy, Keys } from '../rules/types.js';
 import { type LimiterPolicy, policyOf, RulePolicy } from './policy.js';
@@ -18,7 +19,7 @@ export interface LimitSettings<Request, Response> {
   /** The user's limiter, unless it is a RuleLimiter. If a limiter is given, the other settings are ignored. */
   readonly limiter: AnyLimiter | AsyncLimiter | undefined;
   /** The user's RuleLimiter. */
-  readonly rules: RuleLimiter | undefined;
+  readonly rules: AnyRules | undefined;
   readonly limit: number | Asked<Request, Response, number>;
   /** Seconds in which an empty bucket refills. */
   readonly windowSeconds: number;
@@ -44,7 +45,7 @@ interface OwnLimiter {
 
 export class PolicySet<Request, Response> {
   /** The user's RuleLimiter. It selects policies itself. */
-  readonly rules: RuleLimiter | undefined;
+  readonly rules: AnyRules | undefined;
   /** Not with a RuleLimiter. */
   readonly policyFor: Asked<Request, Response, LimiterPolicy>;
   /** The policy of all requests; undefined if `limit` is a function, and with a RuleLimiter. */

@@ -3,20 +3,20 @@
 
 import { connectionKey } from '../address/connection-key.js';
 import { ADDRESS, ClientScopes, CONNECTION, requireOtherScopes } from '../guard/client-scopes.js';
-import type { RuleLimiter } from '../rules/rule-limiter.js';
-import type { RulePeer } from '../rules/rule-peer.js';
+import { tryStalled } from '../limiters/stalled.js';
+import type { AnyRulePeer, AnyRules } from '../rules/any-rules.js';
 import type { Keys } from '../rules/types.js';
 import { type Client, type Connection, noAddressError } from './client.js';
 
 export class RequestKeys<Request, Response> {
-  readonly #limiter: RuleLimiter;
+  readonly #limiter: AnyRules;
   readonly #client: Client<Request, Response>;
   readonly #scopes: ClientScopes;
   /** The opened peers by connection, if their keys never change; null after the first request. */
-  readonly #peers = new WeakMap<object, RulePeer | null>();
+  readonly #peers = new WeakMap<object, AnyRulePeer | null>();
 
   /** @throws `ERR_LIMITER_OPTION` for scopes that cannot have these keys. */
-  constructor(limiter: RuleLimiter, client: Client<Request, Response>) {
+  constructor(limiter: AnyRules, client: Client<Request, Response>) {
     this.#limiter = limiter;
     this.#client = client;
     this.#scopes = new ClientScopes(limiter);
@@ -27,7 +27,7 @@ export class RequestKeys<Request, Response> {
    * differ, and for its first request: many connections have only one, and to open a peer takes longer than a check.
    * @throws as `of`
    */
-  peerOf(request: Request, response: Response): RulePeer | undefined {
+  peerOf(request: Request, response: Response): AnyRulePeer | undefined {
     if (!this.#client.isSamePerConnection) return undefined;
     const connection = this.#client.connection(request, response);
     if (connection === undefined || connection.destroyed === true) return undefined;
@@ -76,10 +76,10 @@ function present(keys: Keys): Keys {
 }
 
 /** The limiters that have a key of a connection. One listener removes it from all: Node warns above ten. */
-const LIMITERS = new WeakMap<Connection, Set<RuleLimiter>>();
+const LIMITERS = new WeakMap<Connection, Set<AnyRules>>();
 
 /** Only the key of the connection: an address may have other connections, and bans. */
-function removeOnClose(limiter: RuleLimiter, connection: Connection): void {
+function removeOnClose(limiter: AnyRules, connection: Connection): void {
   const known = LIMITERS.get(connection);
   if (known !== undefined) {
     known.add(limiter);
@@ -89,6 +89,6 @@ function removeOnClose(limiter: RuleLimiter, connection: Connection): void {
   LIMITERS.set(connection, limiters);
   const key = connectionKey(connection);
   connection.once?.('close', () => {
-    for (const each of limiters) each.removePeer({ connection: key });
+    for (const each of limiters) tryStalled(() => each.removePeer({ connection: key }));
   });
 }

@@ -3,13 +3,19 @@
 
 import { invalidValue } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
-import { type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
+import { isPromise, type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import type { RateLimitAction } from '../common/types.js';
 import type { Draft } from '../headers/format.js';
+import type { AnyRulePeer, AnyRules, StatedVerdict } from '../rules/any-rules.js';
 import { at } from '../rules/fields.js';
-import { type QuotaKind, QuotaReader, type QuotaRule, type Quotas } from '../rules/quotas.js';
+import {
+  type QuotaKind,
+  type QuotaLimiter,
+  QuotaReader,
+  type QuotaRule,
+  type Quotas,
+} from '../rules/quotas.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
-import type { RulePeer } from '../rules/rule-peer.js';
 import { REQUESTS, type ScopeSpec } from '../rules/sections.js';
 import type { Cost, Keys, RuleVerdict } from '../rules/types.js';
 import { ACTIONS, REFUSAL_REASONS } from '../rules/verdicts.js';
@@ -37,7 +43,7 @@ interface PolicyKind extends QuotaKind {
 }
 
 export class RuleLimit<Request extends object, Response> {
-  readonly limiter: RuleLimiter;
+  readonly limiter: AnyRules;
   readonly quotas: QuotaReader<PolicyKind>;
   readonly #options: RequestLimiterOptions<Request, Response>;
   readonly #keys: RequestKeys<Request, Response>;
@@ -46,14 +52,16 @@ export class RuleLimit<Request extends object, Response> {
   /** @throws `ERR_LIMITER_OPTION` for a rule that the fields cannot express. */
   constructor(
     options: RequestLimiterOptions<Request, Response>,
-    limiter: RuleLimiter,
+    limiter: AnyRules,
     writer: FieldWriter<never>,
   ) {
     this.limiter = limiter;
     this.#options = options;
     this.#keys = new RequestKeys(limiter, options.client);
     this.#writer = writer;
-    this.quotas = new QuotaReader(limiter, (rules) => this.#policiesOf(rules));
+    this.quotas = new QuotaReader(limiter as AnyRules & QuotaLimiter, (rules) =>
+      this.#policiesOf(rules),
+    );
     for (const rule of this.quotas.allRules()) this.#requireExpressible(rule);
   }
 
@@ -81,17 +89,31 @@ export class RuleLimit<Request extends object, Response> {
   }
 
   /** `peer`: of the same keys, if it is opened. */
-  #charge(peer: RulePeer | undefined, asked: Asked): RequestCheck {
+  #charge(peer: AnyRulePeer | undefined, asked: Asked): MaybePromise<RequestCheck> {
     const { keys, cost, action, plan } = asked;
+    const { limiter } = this;
+    if (limiter.checkStated !== undefined) {
+      const stated = limiter.checkStated(keys, cost, action, plan);
+      return mapMaybePromise(stated, (stated) => this.#checkOf(asked, stated));
+    }
     const verdict =
       peer !== undefined && plan === undefined
         ? peer.check(cost, action)
-        : this.limiter.check(keys, cost, action, plan);
+        : (limiter as AnyRules & RuleLimiter).check(keys, cost, action, plan);
     const isAllowed = verdict.outcome === 'allow';
-    const isListed = isAllowed && this.limiter.context.lastKind < 0;
+    const isListed = isAllowed && limiter.context.lastKind < 0;
     // Otherwise they are looked up if they are needed.
     const isKnown = isAllowed && !isListed && this.#writer.writes;
     const quotas = isKnown ? this.quotas.afterCheck() : undefined;
+    return new RuleCheck(this as never, asked, verdict, isListed, quotas);
+  }
+
+  /** What its rules have left is read at once: later it would take another call of the store. */
+  #checkOf(asked: Asked, { verdict, recall }: StatedVerdict): RequestCheck {
+    const isKnown = recall();
+    const quotas = isKnown ? this.quotas.afterCheck() : undefined;
+    // If no rule was asked, nothing has been taken that could be given back.
+    const isListed = verdict.outcome === 'allow' && !isKnown;
     return new RuleCheck(this as never, asked, verdict, isListed, quotas);
   }
 
@@ -137,7 +159,7 @@ function costIn(unit: string, cost: Cost): number {
 /** Its fields are public, as those of KeyCheck. */
 class RuleCheck implements RequestCheck {
   previous: RequestCheck | undefined;
-  readonly source: RuleLimiter;
+  readonly source: AnyRules;
   readonly limit: RuleLimit<never, never>;
   readonly asked: Asked;
   readonly verdict: RuleVerdict;
@@ -236,7 +258,9 @@ class RuleCheck implements RequestCheck {
     if (this.isListed) return;
     const { keys, cost, action, plan } = this.asked;
     try {
-      this.source.refund(keys, cost, action, plan);
+      const refunded = this.source.refund(keys, cost, action, plan);
+      // Without a store nothing can be given back.
+      if (isPromise(refunded)) refunded.then(undefined, () => {});
     } catch {
       // An update has removed the plan or a unit of the cost since the check.
     }

@@ -7,6 +7,7 @@ import type { WarningOptions } from '../guard/misuse.js';
 import type { Draft } from '../headers/format.js';
 import type { AsyncLimiter } from '../limiters/async-limiter.js';
 import type { AnyLimiter } from '../limiters/verdict.js';
+import type { AsyncRuleLimiter } from '../rules/any-rules.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { BanPolicy, Cost, Keys } from '../rules/types.js';
 
@@ -121,7 +122,7 @@ export interface LimitOptions<Request, Response>
    * of the server, which is checked by the keys of its scopes: `address` (the client's address), `connection` (removed when
    * the connection closes; not named behind a trusted proxy, whose connections carry many clients) and those of `keys`.
    */
-  limiter?: AnyLimiter | AsyncLimiter | RuleLimiter | undefined;
+  limiter?: AnyLimiter | AsyncLimiter | RuleLimiter | AsyncRuleLimiter | undefined;
   /**
    * The name of the policy in the response fields, printable ASCII. Default: its figures, such as `100-in-60s`. Not with a
    * RuleLimiter, whose rules are the policies.

@@ -19,6 +19,11 @@ export function requireStalled(error: unknown): void {
   if ((error as LimiterError | undefined)?.code !== 'ERR_LIMITER_SHARED') throw error;
 }
 
+/** Does what only follows a check. It is left out if that part of a shared table is stalled. */
+export function tryStalled(act: () => void): void {
+  unlessStalled(act, undefined);
+}
+
 /** Removes the peer of a closed connection. A peer that cannot be removed now is left to cleanup and eviction. */
 export function forget(limiter: { removePeer(key: string): void }, key: string): void {
   unlessStalled(() => limiter.removePeer(key), undefined);

@@ -10,6 +10,7 @@ export interface SharedLimitFigures {
   readonly trackedPeers: number;
   readonly verdicts: Readonly<Record<string, number>>;
   readonly fallbackVerdicts: number;
+  readonly overloadVerdicts: number;
   readonly leasedTokens: number;
   readonly evictions: number;
   readonly store: {
@@ -57,6 +58,11 @@ export const LIMITS: Definitions<SharedLimitFigures> = {
       name: 'shared_fallback_checks_total',
       help: 'Checks of a shared limit that the failure policy decided.',
       values: ({ fallbackVerdicts }) => plain(fallbackVerdicts),
+    },
+    {
+      name: 'shared_overload_checks_total',
+      help: 'Checks of a shared limit that were delayed because the store had too many calls.',
+      values: ({ overloadVerdicts }) => plain(overloadVerdicts),
     },
     {
       name: 'shared_evictions_total',

@@ -7,7 +7,12 @@ export {
   type SharedBansOptions,
   type SharedBansStats,
 } from './bans/shared-bans.js';
-export type { FailurePolicy, SharedMode, SharedRateLimiterOptions } from './limit/options.js';
+export type {
+  FailurePolicy,
+  SharedLimitChange,
+  SharedMode,
+  SharedRateLimiterOptions,
+} from './limit/options.js';
 export {
   SharedRateLimiter,
   type SharedRateLimiterEvents,
@@ -23,4 +28,4 @@ export {
 } from './rules/shared-rule-limiter.js';
 export { SharedRulePeer } from './rules/shared-rule-peer.js';
 export type { RedisClient } from './store/client.js';
-export type { ShardState, StateChange } from './store/shard-health.js';
+export type { ShardState, StateChange, StoreCounters } from './store/shard-health.js';

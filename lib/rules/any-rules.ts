@@ -38,8 +38,27 @@ export interface AsyncRuleLimiter {
   getStats(): RuleStats;
 }
 
+/**
+ * What a check that answers by a promise has found, for the fields of an HTTP response. @internal
+ */
+export interface StatedVerdict {
+  readonly verdict: RuleVerdict;
+  /**
+   * Writes to RULE_NUMBERS and to the context what a check leaves there, for `QuotaReader.afterCheck`. False if the rules
+   * have not been asked: a list or the failure policy has decided, or an update has replaced them.
+   */
+  recall(): boolean;
+}
+
+/** Throws for keys that must not be given. @internal */
+export type RequireKeys = (keys: Keys) => void;
+
 /** The peer of a connection. @internal */
 export interface AnyRulePeer {
+  restrict(requireAssignable: RequireKeys): void;
+  readonly keys: Keys;
+  /** Not if checks may need a promise. */
+  check(cost?: Cost, action?: string): RuleVerdict;
   keyIn(scope: string, keys?: Keys): string | undefined;
   checkMessage(bytes: number, message?: Classification): MaybePromise<RuleVerdict>;
   checkDelivery(bytes: number, requests: number | undefined): MaybePromise<RuleVerdict>;
@@ -63,13 +82,20 @@ export interface AnyRules {
     action?: string,
     plan?: string,
   ): MaybePromise<RuleVerdict>;
+  /** Absent if checks answer at once. */
+  checkStated?(
+    keys: Keys | string,
+    cost?: Cost,
+    action?: string,
+    plan?: string,
+  ): MaybePromise<StatedVerdict>;
   peek(keys: Keys | string, cost?: Cost, action?: string, plan?: string): MaybePromise<RulePeek>;
   /** Nothing, or a promise. */
   refund(keys: Keys | string, cost?: Cost, action?: string, plan?: string): unknown;
   /** Nothing, or a promise. */
   charge(keys: Keys | string, cost?: Cost, action?: string, plan?: string): unknown;
   open(keys: Keys, plan?: string): AnyRulePeer;
-  removePeer(keys: Keys): void;
+  removePeer(keys: Keys | string): void;
 }
 
 /** Whether a limiter is an AsyncRuleLimiter. By its methods, as `isRuleLimiter` does. */

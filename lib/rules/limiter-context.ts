@@ -68,7 +68,7 @@ export class LimiterContext {
   readonly listedCounts: { allow: number; denied: number } = { allow: 0, denied: 0 };
   readonly #random: () => number;
   readonly #report: (bans: readonly RuleBan[]) => void;
-  readonly #countListed: ((isAllowed: boolean) => void) | undefined;
+  readonly #countListed: ((isAllowed: boolean) => boolean) | undefined;
   /** For each scope the random number of its next ban; undefined before it is drawn. */
   readonly #draws: (number | undefined)[];
   /** Whether a ban may have jitter. Without, engines do not read random numbers. */
@@ -91,14 +91,14 @@ export class LimiterContext {
 
   /**
    * `report` is called with the bans that a check has begun. `countListed` counts a check that a list has decided, in
-   * place of `listedCounts`.
+   * place of `listedCounts`; false if the lists are out of date.
    */
   constructor(
     scopes: readonly ScopeSpec[],
     book: RuleBook,
     random: () => number,
     report: (bans: readonly RuleBan[]) => void,
-    countListed?: (isAllowed: boolean) => void,
+    countListed?: (isAllowed: boolean) => boolean,
   ) {
     this.scopes = scopes;
     this.keys = new ScopeKeys(scopes);
@@ -324,11 +324,12 @@ export class LimiterContext {
     return verdict(outcome, delay, rule < 0 ? null : this.#ruleName(rule), scope.name, null);
   }
 
-  /** Counts a check that a list has decided. */
-  listedVerdict(listed: number): RuleVerdict {
+  /** Counts a check that a list has decided. Undefined if the lists are out of date: check again. */
+  listedVerdict(listed: number): RuleVerdict | undefined {
     this.#lastKind = -1;
-    if (this.#countListed) this.#countListed(listed === ON_ALLOW_LIST);
-    else this.listedCounts[listed === ON_ALLOW_LIST ? 'allow' : 'denied'] += 1;
+    if (this.#countListed) {
+      if (!this.#countListed(listed === ON_ALLOW_LIST)) return undefined;
+    } else this.listedCounts[listed === ON_ALLOW_LIST ? 'allow' : 'denied'] += 1;
     return this.listAnswer(listed);
   }
 

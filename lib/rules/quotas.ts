@@ -8,11 +8,12 @@ import { REQUESTS } from './sections.js';
 import type { Cost, Keys, RuleVerdict } from './types.js';
 
 /** The part of a RuleLimiter that is read here. */
-interface Limiter {
-  readonly core: RulesCore;
+export interface QuotaLimiter {
+  /** Without `look`, what the rules have left is known only after a check. */
+  readonly core: { readonly look?: RulesCore['look'] };
   readonly context: LimiterContext;
-  now(): number | undefined;
-  withRules<Result>(call: () => Result): Result;
+  now?(): number | undefined;
+  withRules?<Result>(call: () => Result): Result;
 }
 
 /** A rule that limits a check, with the numbers of the check's plan. */
@@ -49,14 +50,14 @@ export interface Quotas<Kind extends QuotaKind> {
 
 /** QuotaReader reads what the rules of a limiter say about checks. */
 export class QuotaReader<Kind extends QuotaKind> {
-  readonly #limiter: Limiter;
+  readonly #limiter: QuotaLimiter;
   readonly #kindOf: (rules: readonly QuotaRule[]) => Kind;
   /** The kinds by `LimiterContext.lastKind`, as of `#book`: an update makes a new book. */
   readonly #kinds = new Map<number, Kind>();
   #book: RuleBook | undefined;
 
   /** `kindOf` is called once for each kind of check, and again after an update. */
-  constructor(limiter: Limiter, kindOf: (rules: readonly QuotaRule[]) => Kind) {
+  constructor(limiter: QuotaLimiter, kindOf: (rules: readonly QuotaRule[]) => Kind) {
     this.#limiter = limiter;
     this.#kindOf = kindOf;
   }
@@ -88,8 +89,8 @@ export class QuotaReader<Kind extends QuotaKind> {
   }
 
   /**
-   * Returns what the rules say at this moment, and the result of the same check; undefined if a list decides about it.
-   * Changes and counts nothing. O(rules).
+   * Returns what the rules say at this moment, and the result of the same check; undefined if a list decides about it,
+   * or it cannot be known at once. Changes and counts nothing. O(rules).
    * @throws the errors of `RuleLimiter.peek`
    */
   look(
@@ -98,7 +99,8 @@ export class QuotaReader<Kind extends QuotaKind> {
     action?: string,
     plan?: string,
   ): { readonly quotas: Quotas<Kind>; readonly verdict: RuleVerdict } | undefined {
-    return this.#limiter.withRules(() => this.#look(keys, cost, action, plan));
+    const look = () => this.#look(keys, cost, action, plan);
+    return this.#limiter.withRules === undefined ? look() : this.#limiter.withRules(look);
   }
 
   #look(
@@ -107,8 +109,9 @@ export class QuotaReader<Kind extends QuotaKind> {
     action: string | undefined,
     plan: string | undefined,
   ): { readonly quotas: Quotas<Kind>; readonly verdict: RuleVerdict } | undefined {
-    const now = this.#limiter.now();
     const { context, core } = this.#limiter;
+    if (core.look === undefined) return undefined;
+    const now = this.#limiter.now?.();
     const call = context.prepare(keys, cost, action, plan);
     const { mask, program, listed } = call;
     if (listed !== undefined) {

@@ -342,12 +342,12 @@ export abstract class RuleLimiterState {
   }
 }
 
-/** The error of a file with other scopes or other records, with the first difference if there is one. */
+/** Names the first difference, if the error is that a file has other scopes. */
 function betterError(engine: Engine, path: string, text: string, error: unknown): unknown {
   if ((error as LimiterError | undefined)?.code !== 'ERR_LIMITER_SHARED') return error;
   try {
     const { rules } = engine.sharedFiles?.inspect(path) ?? {};
-    return (rules !== undefined && differenceIn(path, rules, text)) || error;
+    return (rules !== undefined && differenceIn(path, rules, text, 'scopes')) || error;
   } catch {
     return error;
   }

@@ -123,7 +123,11 @@ export class RuleLimiter extends RuleLimiterState {
       listed === undefined ? this.core.check(call.keys, call.mask, call.program, now) : undefined;
     if (answer === undefined) {
       context.release(call);
-      return listed === undefined ? ALLOWED : context.listedVerdict(listed);
+      if (listed === undefined) return ALLOWED;
+      const verdict = context.listedVerdict(listed);
+      if (verdict !== undefined) return verdict;
+      this.adoptRules();
+      return this.checkBytes(bytes, keys, cost, action, plan);
     }
     if (answer === RULE_OUTDATED) {
       context.release(call);

@@ -9,6 +9,7 @@ import {
   type RulesCore,
   SLOT_WORDS,
 } from '../engine/rules.js';
+import type { RequireKeys } from './any-rules.js';
 import { type AwaitedRule, findAwaited } from './awaited.js';
 import type { LimiterContext } from './limiter-context.js';
 import type { Listed } from './scope-keys.js';
@@ -78,6 +79,7 @@ export class RulePeer {
   // A check reads none of the next: they are last, in the last cache line of the object.
   #keys: Keys;
   #plan: string | undefined;
+  #requireAssignable: RequireKeys | undefined;
 
   /** @internal */
   constructor(limiter: Owner, keys: Keys | string, plan: string | undefined) {
@@ -175,9 +177,15 @@ export class RulePeer {
     return scopeKeys[context.scopes.findIndex(({ name }) => name === scope)];
   }
 
+  /** From now on `assign` throws what this throws for its keys. @internal */
+  restrict(requireAssignable: RequireKeys): void {
+    this.#requireAssignable = requireAssignable;
+  }
+
   /**
    * Adds keys of more scopes or replaces keys, and takes another plan: by default it keeps the plan.
-   * @throws `ERR_LIMITER_KEY`, or `ERR_LIMITER_OPTION` for an unknown plan; then nothing has changed.
+   * @throws `ERR_LIMITER_KEY`, also for the keys that a guard gives to the peer of a connection; `ERR_LIMITER_OPTION` for
+   * an unknown plan. Then nothing has changed.
    * @example
    * import { RuleLimiter } from 'relay-limiter';
    *
@@ -193,7 +201,9 @@ export class RulePeer {
   assign(keys: Keys, plan?: string): void {
     const { context } = this.#limiter;
     context.planIndexOf(plan);
-    const all = context.ownKeys({ ...this.#keys, ...context.ownKeys(keys) });
+    const added = context.ownKeys(keys);
+    this.#requireAssignable?.(added);
+    const all = context.ownKeys({ ...this.#keys, ...added });
     const { keys: scopeKeys, mask } = context.resolved(all);
     this.#scopeKeys = scopeKeys;
     this.#mask = mask;
@@ -237,7 +247,11 @@ export class RulePeer {
   /** The check, after its costs are written. Undefined if the rules have changed: check again. */
   #decide(program: number, now: number | undefined): RuleVerdict | undefined {
     const { context, core } = this.#limiter;
-    if (this.#listed !== undefined) return context.listedVerdict(this.#listed);
+    if (this.#listed !== undefined) {
+      const listed = context.listedVerdict(this.#listed);
+      if (listed === undefined) this.#limiter.adoptRules();
+      return listed;
+    }
     if (this.#secretVersion !== core.secretVersion) this.#openSlots();
     this.#writeSlots();
     context.setKind(program, this.#mask);

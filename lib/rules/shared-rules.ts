@@ -10,7 +10,13 @@ import {
   type RulesCore,
   type SharedRulesCore,
 } from '../engine/rules.js';
-import { compileAt, type Places, type RuleBook, readSections, withoutAdditions } from './compile.js';
+import {
+  compileAt,
+  type Places,
+  type RuleBook,
+  readSections,
+  withoutAdditions,
+} from './compile.js';
 import { at, type Path } from './fields.js';
 import type { KeyList, Lists, RuleSpec, ScopeSpec } from './sections.js';
 import type { BanPolicy, Rule, RuleSections, Scope } from './types.js';
@@ -19,12 +25,12 @@ import type { BanPolicy, Rule, RuleSections, Scope } from './types.js';
 export type SharedRuleCore = RulesCore & SharedRulesCore & SharedCore;
 
 /** The options of a limiter that its file contains. */
-type SharedOptions = Required<RuleSections> & { readonly scopes: Record<string, Scope> };
+type SharedOptions = {
+  readonly [Name in keyof RuleSections]-?: NonNullable<RuleSections[Name]>;
+} & { readonly scopes: Readonly<Record<string, Scope>> };
 
 /** The content of the text. */
-interface Content extends SharedOptions {
-  readonly places: Places;
-}
+type Content = SharedOptions & { readonly places: Places };
 
 /** The text of the scopes, which all limiters of a file must have. */
 export function scopesText(scopes: readonly ScopeSpec[]): string {
@@ -129,13 +135,24 @@ export function requireSize(text: string): void {
   throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);
 }
 
-/** The error that names the first difference between the rules of a file and other ones; undefined without one. */
-export function differenceIn(path: string, text: string, own: string): Error | undefined {
+/**
+ * The error that names the first difference between the rules of a file and other ones; undefined without one, or if
+ * the text of the file is damaged. `part`: what is compared; default all.
+ */
+export function differenceIn(
+  path: string,
+  text: string,
+  own: string,
+  part?: 'scopes',
+): Error | undefined {
   let found: Difference | undefined;
   try {
-    found = firstDifference('', readOptionsText(text), readOptionsText(own));
+    const [theirs, ours] = [readOptionsText(text), readOptionsText(own)] as const;
+    found =
+      part === undefined
+        ? firstDifference('', theirs, ours)
+        : firstDifference(part, theirs[part], ours[part]);
   } catch {
-    // The text is damaged.
     return undefined;
   }
   if (found === undefined) return undefined;

@@ -1,9 +1,13 @@
 // The verdicts of a RuleLimiter. Those without a delay are shared, so that they allocate nothing.
 
 import { RateLimitAction } from '../common/types.js';
+import { STALLED_SECONDS } from '../engine/engine.js';
 import type { RuleVerdict } from './types.js';
 
 export const ALLOWED: RuleVerdict = verdict('allow', 0, null, null, null);
+
+/** In place of what cannot be read, because a part of a shared table is stalled. */
+export const STALLED: RuleVerdict = verdict('delay', STALLED_SECONDS, null, null, null);
 
 /** The action that the other limiters return in the same case. */
 export const ACTIONS = {

@@ -47,6 +47,16 @@ inline void throwShared(napi_env env, const SharedError& error) noexcept {
   napi_throw_error(env, error.code, error.message);
 }
 
+// The error of a call that cannot lock a part of the table. `process` is 0 if it is unknown.
+inline void throwLocked(napi_env env, const SharedRegion& region, uint32_t process) noexcept {
+  SharedError error;
+  error.fail(
+      "process %lu keeps a part of the shared file %s locked: it is stopped, or gets no processor "
+      "time",
+      static_cast<unsigned long>(process), region.path());
+  throwShared(env, error);
+}
+
 // { path, createdAt, attached, isDetached }
 inline Napi::Object sharedStateOf(Napi::Env env, const SharedRegion& region) {
   Napi::Object result = Napi::Object::New(env);
@@ -112,12 +122,7 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
   }
 
   void throwStalled(napi_env env) noexcept {
-    SharedError error;
-    error.fail(
-        "process %lu keeps a part of the shared file %s locked: it is stopped, or gets no "
-        "processor time",
-        static_cast<unsigned long>(limiter().stalledBy()), limiter().region().path());
-    throwShared(env, error);
+    throwLocked(env, limiter().region(), limiter().stalledBy());
   }
 
   // The answer of a check, when no shard is locked.

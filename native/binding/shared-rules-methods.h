@@ -87,11 +87,13 @@ inline Napi::Value SharedRulesObject::takeOutdated(const Napi::CallbackInfo& inf
   return Napi::Boolean::New(info.Env(), isOutdated);
 }
 
-// countListed(isAllowed): counts a check that a list has decided.
-inline void SharedRulesObject::countListed(const Napi::CallbackInfo& info) {
-  if (!requireAttached(info.Env())) return;
+// countListed(isAllowed): counts a check that a list has decided. False if the lists have changed.
+inline Napi::Value SharedRulesObject::countListed(const Napi::CallbackInfo& info) {
+  if (!requireAttached(info.Env())) return info.Env().Undefined();
+  const bool counts = rules().isCurrent();
   std::atomic<uint64_t>* const listed = rules().region().header().listed;
-  listed[info[0].ToBoolean() ? 0 : 1].fetch_add(1, std::memory_order_relaxed);
+  if (counts) listed[info[0].ToBoolean() ? 0 : 1].fetch_add(1, std::memory_order_relaxed);
+  return Napi::Boolean::New(info.Env(), counts);
 }
 
 inline bool SharedRulesObject::readScope(const Napi::CallbackInfo& info, bool isSingle,
@@ -133,7 +135,7 @@ inline Napi::Value SharedRulesObject::peek(const Napi::CallbackInfo& info) {
   Napi::Float64Array used = Napi::Float64Array::New(env, size_t{rules().plan().scopes} * kMaxRules);
   if (used.IsEmpty()) return env.Undefined();
   const RuleAnswer answer =
-      rules().callByKeys(keys, mask & ~singles, singles, nowIn(info, 3),
+      rules().callByKeys(keys, mask & ~singles, singles, nowIn(info, 3), Patience::kLong,
                          [&](Core& core, const ScopeKey* found, uint32_t scopes, double time) {
                            return core.peek(found, scopes, static_cast<unsigned>(numbers.program),
                                             time, buffers_.numbers(), used.Data());

@@ -124,10 +124,7 @@ class SharedRulesObject : public CoreObject<SharedRulesObject, SharedRulesCoreOf
   }
 
   void throwStalled(napi_env env) noexcept {
-    SharedError error;
-    error.fail("a part of the shared file %s is held by process %lu, which has stopped",
-               rules().region().path(), static_cast<unsigned long>(rules().stalledBy()));
-    throwShared(env, error);
+    throwLocked(env, rules().region(), rules().stalledBy());
   }
 
   // Whether a call has been done. If not, it is noted, or an exception is pending.
@@ -195,7 +192,7 @@ class SharedRulesObject : public CoreObject<SharedRulesObject, SharedRulesCoreOf
   Napi::Value adoptPlan(const Napi::CallbackInfo& info);
   Napi::Value isCurrent(const Napi::CallbackInfo& info);
   Napi::Value takeOutdated(const Napi::CallbackInfo& info);
-  void countListed(const Napi::CallbackInfo& info);
+  Napi::Value countListed(const Napi::CallbackInfo& info);
   Napi::Value peek(const Napi::CallbackInfo& info);
   Napi::Value ban(const Napi::CallbackInfo& info);
   Napi::Value unban(const Napi::CallbackInfo& info);
@@ -252,7 +249,7 @@ napi_value SharedRulesObject::checkByKeys(napi_env env, napi_callback_info info)
   ScopeKey keys[kMaxScopes];
   if (!self.readKeys<kOpens>(env, call.arguments, numbers.keyed, texts, keys)) return nullptr;
   const RuleAnswer answer = self.rules().callByKeys(
-      keys, numbers.keyed, numbers.singles, numbers.now,
+      keys, numbers.keyed, numbers.singles, numbers.now, Patience::kShort,
       [&](Core& core, const ScopeKey* found, uint32_t scopes, double time) {
         return core.check(found, scopes, numbers.program, time, self.buffers_.numbers());
       });
@@ -285,7 +282,7 @@ napi_value SharedRulesObject::settle(napi_env env, napi_callback_info info) noex
   ScopeKey keys[kMaxScopes];
   if (!self.readKeys<false>(env, call.arguments, numbers.keyed, texts, keys)) return nullptr;
   const RuleAnswer answer = self.rules().callByKeys(
-      keys, numbers.keyed, numbers.singles, numbers.now,
+      keys, numbers.keyed, numbers.singles, numbers.now, Patience::kLong,
       [&](Core& core, const ScopeKey* found, uint32_t scopes, double time) {
         return (core.*kOperation)(found, scopes, numbers.program, time, self.buffers_.numbers());
       });

@@ -18,7 +18,7 @@ enum class Verdict {
   kNeedsText,
   // Not decided: there is no memory for a new peer or offender.
   kNoMemory,
-  // Refused without a decision: another process has stopped while it changed the peer's shard.
+  // Refused without a decision: another process keeps the peer's shard locked.
   kStalled,
 };
 

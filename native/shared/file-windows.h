@@ -60,12 +60,45 @@ inline void unlock(HANDLE file, uint32_t byte) noexcept {
   UnlockFileEx(file, 0, 1, 0, &place);
 }
 
+// The byte that the creator of a file locks while the file has its temporary path.
+constexpr uint32_t kCreating = ~uint32_t{0};
+
+// Removes the temporary paths that killed creators of the file at `path` have left: those without a
+// lock.
+inline void removeTemporaries(const char* path) noexcept {
+  wchar_t* pattern = widePath(path, L".*-*.new");
+  if (pattern == nullptr) return;
+  const wchar_t* name = pattern;
+  for (const wchar_t* at = pattern; *at != 0; ++at) {
+    if (*at == L'\\' || *at == L'/') name = at + 1;
+  }
+  const auto folder = static_cast<size_t>(name - pattern);
+  WIN32_FIND_DATAW entry;
+  const HANDLE search = FindFirstFileW(pattern, &entry);
+  constexpr size_t kMostUnits = sizeof entry.cFileName / sizeof(wchar_t);
+  auto* found = static_cast<wchar_t*>(std::calloc(folder + kMostUnits, sizeof(wchar_t)));
+  if (search != INVALID_HANDLE_VALUE && found != nullptr) {
+    std::wmemcpy(found, pattern, folder);
+    do {
+      std::wmemcpy(found + folder, entry.cFileName, kMostUnits);
+      const HANDLE file = openFile(found, OPEN_EXISTING);
+      if (file == nullptr) continue;
+      if (lock(file, kCreating)) DeleteFileW(found);
+      CloseHandle(file);
+    } while (FindNextFileW(search, &entry) != 0);
+  }
+  if (search != INVALID_HANDLE_VALUE) FindClose(search);
+  std::free(found);
+  std::free(pattern);
+}
+
 }  // namespace windows
 
 inline bool SharedFile::create(const char* path, size_t bytes, size_t eager,
                                SharedError& error) noexcept {
   close();
   static_cast<void>(eager);
+  windows::removeTemporaries(path);
   wchar_t suffix[64];
   std::swprintf(suffix, 64, L".%lu-%llx.new", GetCurrentProcessId(),
                 static_cast<unsigned long long>(GetTickCount64()) << 20 |
@@ -79,6 +112,8 @@ inline bool SharedFile::create(const char* path, size_t bytes, size_t eager,
     temporary_ = nullptr;
     return error.fail("the shared file %s cannot be created: error %lu", path, failure);
   }
+  // A process that removes temporary paths may be faster. Then link() fails.
+  windows::lock(file_, windows::kCreating);
   LARGE_INTEGER size;
   size.QuadPart = static_cast<LONGLONG>(bytes);
   DWORD failure = 0;
@@ -110,7 +145,10 @@ inline bool SharedFile::link(const char* path, SharedError& error) noexcept {
     temporary_ = nullptr;
     return true;
   }
-  if (failure == ERROR_ALREADY_EXISTS || failure == ERROR_FILE_EXISTS) return false;
+  if (failure == ERROR_ALREADY_EXISTS || failure == ERROR_FILE_EXISTS ||
+      windows::isMissing(failure)) {
+    return false;
+  }
   return error.fail("the shared file %s cannot be created: error %lu", path, failure);
 }
 
@@ -173,8 +211,11 @@ inline bool SharedFile::isAt(const char* path) const noexcept {
   const bool known =
       GetFileInformationByHandle(there, &a) != 0 && GetFileInformationByHandle(file_, &b) != 0;
   CloseHandle(there);
-  return known && a.dwVolumeSerialNumber == b.dwVolumeSerialNumber &&
-         a.nFileIndexHigh == b.nFileIndexHigh && a.nFileIndexLow == b.nFileIndexLow;
+  // Wine knows no volume of a file that was moved.
+  const bool isSameVolume =
+      a.dwVolumeSerialNumber == b.dwVolumeSerialNumber || b.dwVolumeSerialNumber == 0;
+  return known && isSameVolume && a.nFileIndexHigh == b.nFileIndexHigh &&
+         a.nFileIndexLow == b.nFileIndexLow;
 }
 
 inline void SharedFile::close() noexcept {

@@ -112,7 +112,7 @@ class SharedRuleScope {
 
   template <class Use>
   void withShard(uint32_t shard, double now, Use&& use) noexcept {
-    note(rules_.withShard(Needs::kAnyRules, shard, now,
+    note(rules_.withShard(Needs::kAnyRules, Patience::kLong, shard, now,
                           [&](double time) { use(rules_.scope(scope_), time); }));
   }
 

@@ -148,18 +148,18 @@ class SharedRules {
   }
 
   // Calls use(core, keys, scopes, time) in the shards of the keys of `keyed`, which have their
-  // texts, and of `singles`. Writes the slots of the keys that have one.
+  // texts, and of `singles`, and waits for these shards with `patience`. Writes the slots of the
+  // keys that have one.
   template <class Use>
   RuleAnswer callByKeys(ScopeKey* keys, uint32_t keyed, uint32_t singles, double now,
-                        Use&& use) noexcept {
+                        Patience patience, Use&& use) noexcept {
     for (;;) {
-      Visit visit(*this);
+      Visit visit(*this, Needs::kCurrentRules, patience);
       eachBit(keyed, [&](unsigned i) { visit.add(i, region_.shardOf(keys[i].key.fingerprint)); });
       eachBit(singles, [&](unsigned i) { visit.add(i, shards_); });
       const Entered entered = visit.enter();
       if (entered == Entered::kOldSecret) {
         visit.end();
-        refreshSecret();
         eachBit(keyed, [&](unsigned i) {
           Key& key = keys[i].key;
           key.fingerprint = fingerprintOf(key.text, key.length, secret_);
@@ -184,7 +184,7 @@ class SharedRules {
   // Checks a peer at its slots. kNeedsText if a record is not there.
   RuleAnswer checkAt(const PeerSlot* slots, uint32_t keyed, uint32_t singles, unsigned program,
                      double now, RuleNumbers& numbers) noexcept {
-    Visit visit(*this);
+    Visit visit(*this, Needs::kCurrentRules, Patience::kShort);
     bool areSlots = true;
     eachBit(keyed, [&](unsigned i) {
       const size_t shard = slots[i].page();
@@ -216,12 +216,11 @@ class SharedRules {
   template <class Use>
   Entered withPeer(Needs needs, unsigned scope, Key key, double now, Use&& use) noexcept {
     for (;;) {
-      Visit visit(*this, needs);
+      Visit visit(*this, needs, Patience::kLong);
       visit.add(scope, region_.shardOf(key.fingerprint));
       const Entered entered = visit.enter();
       if (entered == Entered::kOldSecret && key.text != nullptr) {
         visit.end();
-        refreshSecret();
         key.fingerprint = fingerprintOf(key.text, key.length, secret_);
         continue;
       }
@@ -233,7 +232,7 @@ class SharedRules {
   // Calls use(core, time) with the state of all single scopes.
   template <class Use>
   Entered withSingles(Needs needs, double now, Use&& use) noexcept {
-    return withShard(needs, shards_, now, [&](double time) { use(*core_, time); });
+    return withShard(needs, Patience::kLong, shards_, now, [&](double time) { use(*core_, time); });
   }
 
   // Calls use(core) for each shard and for the head of single scopes, whose values of other scopes
@@ -241,7 +240,8 @@ class SharedRules {
   template <class Use>
   Entered eachHead(Use&& use) noexcept {
     for (uint32_t shard = 0; shard <= shards_; ++shard) {
-      const Entered entered = withShard(Needs::kAnyRules, shard, 0, [&](double) { use(*core_); });
+      const Entered entered =
+          withShard(Needs::kAnyRules, Patience::kLong, shard, 0, [&](double) { use(*core_); });
       if (entered != Entered::kYes) return entered;
     }
     return Entered::kYes;
@@ -249,14 +249,14 @@ class SharedRules {
 
   // Calls use(time) for a shard.
   template <class Use>
-  Entered withShard(Needs needs, uint32_t shard, double now, Use&& use) noexcept {
+  Entered withShard(Needs needs, Patience patience, uint32_t shard, double now,
+                    Use&& use) noexcept {
     for (;;) {
-      Visit visit(*this, needs);
+      Visit visit(*this, needs, patience);
       visit.addAll(shard);
       const Entered entered = visit.enter();
       if (entered == Entered::kOldSecret) {
         visit.end();
-        refreshSecret();
         continue;
       }
       if (entered == Entered::kYes) use(visit.time(now));
@@ -281,7 +281,8 @@ class SharedRules {
           }
         });
       };
-      const Entered entered = withShard(Needs::kCurrentRules, nextCleaned_, now, clean);
+      const Entered entered =
+          withShard(Needs::kCurrentRules, Patience::kShort, nextCleaned_, now, clean);
       isOutdated = entered == Entered::kOutdated;
       if (isOutdated) break;
       ++nextCleaned_;
@@ -294,7 +295,7 @@ class SharedRules {
 
   Entered clear() noexcept {
     for (uint32_t shard = 0; shard < shards_; ++shard) {
-      const Entered entered = withShard(Needs::kAnyRules, shard, 0, [&](double) {
+      const Entered entered = withShard(Needs::kAnyRules, Patience::kLong, shard, 0, [&](double) {
         eachKeyed([&](unsigned i) { core_->scope(i).clear(); });
       });
       if (entered != Entered::kYes) return entered;
@@ -308,7 +309,7 @@ class SharedRules {
     uint32_t locked = 0;
     bool isEmpty = true;
     for (; locked <= shards_ && isEmpty; ++locked) {
-      if (!lock(locked)) break;
+      if (!lock(locked, Patience::kLong)) break;
       pointAll(locked);
       if (locked < shards_) isEmpty = core_->isEmpty();
     }
@@ -347,8 +348,8 @@ class SharedRules {
   // Locks shards in ascending order, each once, and points the cursor of each scope to its own.
   class Visit {
    public:
-    explicit Visit(SharedRules& rules, Needs needs = Needs::kCurrentRules) noexcept
-        : rules_(rules), needs_(needs) {}
+    Visit(SharedRules& rules, Needs needs, Patience patience) noexcept
+        : rules_(rules), needs_(needs), patience_(patience) {}
     ~Visit() noexcept { end(); }
     Visit(const Visit&) = delete;
     Visit& operator=(const Visit&) = delete;
@@ -371,12 +372,12 @@ class SharedRules {
     Entered enter() noexcept {
       if (count_ == 0) shards_[count_++] = rules_.shards_;
       for (; locked_ < count_; ++locked_) {
-        if (!rules_.lock(shards_[locked_])) return Entered::kStalled;
+        if (!rules_.lock(shards_[locked_], patience_)) return Entered::kStalled;
       }
       for (unsigned i = 0; i < count_; ++i) {
-        const ShardHead& head = rules_.headOf(shards_[i]);
+        ShardHead& head = rules_.headOf(shards_[i]);
         if (!rules_.accepts(head, needs_)) return Entered::kOutdated;
-        if (head.secretVersion != rules_.secretVersion_) return Entered::kOldSecret;
+        if (head.secretVersion != rules_.secretVersion_) return rules_.renewSecret(head);
       }
       eachBit(scopes_, [&](unsigned i) { rules_.point(rules_.cursors_.scopes[i], ofScope_[i]); });
       rules_.point(rules_.cursors_.common, shards_[0]);
@@ -402,6 +403,7 @@ class SharedRules {
    private:
     SharedRules& rules_;
     const Needs needs_;
+    const Patience patience_;
     uint32_t scopes_ = 0;
     unsigned count_ = 0;
     unsigned locked_ = 0;
@@ -562,7 +564,7 @@ class SharedRules {
   Entered enterAll(uint32_t& locked) noexcept {
     if (version_ == 0) return Entered::kOutdated;
     for (; locked <= shards_; ++locked) {
-      if (!lock(locked)) return Entered::kStalled;
+      if (!lock(locked, Patience::kLong)) return Entered::kStalled;
       if (headOf(locked).configVersion != version_) {
         ++locked;
         return Entered::kOutdated;
@@ -590,9 +592,17 @@ class SharedRules {
     point(cursors_.common, shard);
   }
 
+  // Reads the secret of the file. Unless the file is damaged, that is the one of all shards: while
+  // it changes, all are locked.
+  Entered renewSecret(ShardHead& head) noexcept {
+    refreshSecret();
+    head.secretVersion = secretVersion_;
+    return Entered::kOldSecret;
+  }
+
   // Locks a shard. False if it is stalled.
-  bool lock(uint32_t shard) noexcept {
-    const Locked locked = headOf(shard).lock.lock(region_);
+  bool lock(uint32_t shard, Patience patience) noexcept {
+    const Locked locked = headOf(shard).lock.lock(region_, patience);
     return locked == Locked::kYes || lockSlowly(shard, locked);
   }
 

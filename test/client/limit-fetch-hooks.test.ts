@@ -237,7 +237,7 @@ it('limitInterceptor takes read, isRefusal and resetFormat, and checks them', ()
   const limiter = new PolicyLimiter(plenty);
   const options = { read: () => said(), isRefusal: () => true, resetFormat: 'epoch' } as const;
   expect(limitInterceptor(limiter, options)).toBeInstanceOf(Function);
-  for (const wrong of [{ read: 1 }, { isRefusal: 1 }, { resetFormat: 'x' }]) {
+  for (const wrong of [{ read: 1 }, { isRefusal: 1 }, { isCommon: 1 }, { resetFormat: 'x' }]) {
     expect(() => limitInterceptor(limiter, wrong as never)).toThrow(
       expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }),
     );

@@ -107,6 +107,29 @@ describe('presets.github', () => {
     expect((at[1] as number) - (at[0] as number)).toBeCloseTo(60, 0);
   });
 
+  it.each<[string, Record<string, string>, string[]]>([
+    ['secondary', { 'retry-after': '20', 'x-ratelimit-remaining': '10' }, ['/repos/a']],
+    ['primary', { 'x-ratelimit-remaining': '0' }, ['/repos/a', '/search/issues']],
+  ])(
+    'holds back all resources after a %s refusal only where it concerns them',
+    async (_, headers, sent) => {
+      const mock = mockOf(({ path }, refuse) => {
+        if (path !== '/repos/a' || mock.calls.length > 1) return json({});
+        refuse();
+        return json({ message: 'no' }, 403, {
+          'x-ratelimit-reset': String(now() + 20),
+          ...headers,
+        });
+      });
+      const call = limitedBy(mock);
+      const running = runAll([call({ path: '/repos/a' })], 15);
+      await running;
+      const { statuses } = await runAll([call({ path: '/search/issues' })], 1);
+      expect(mock.calls.map(({ path }) => path)).toEqual(sent);
+      expect(statuses).toHaveLength(sent.length - 1);
+    },
+  );
+
   it('returns a 403 for want of rights at once', async () => {
     const mock = mockOf(() => json({ message: 'Resource not accessible' }, 403));
     const { statuses } = await runAll([limitedBy(mock)()], 1);
@@ -179,6 +202,21 @@ describe('presets.discord', () => {
     });
     await runAll([limitedBy(mock)(post({}, channel(1)))], 5);
     expect((at[1] as number) - (at[0] as number)).toBeCloseTo(0.35, 2);
+  });
+
+  it.each<[string, Record<string, string>, number]>([
+    ['global', { 'X-RateLimit-Global': 'true' }, 1],
+    ['route', { 'X-RateLimit-Remaining': '0', 'X-RateLimit-Reset-After': '9.000' }, 2],
+  ])('holds back all routes only after a refusal by the %s limit', async (_, headers, sent) => {
+    const mock = mockOf((_call, refuse) => {
+      if (mock.calls.length > 1) return json({});
+      refuse();
+      return json({ retry_after: 9 }, 429, { 'Retry-After': '9', ...headers });
+    });
+    const call = limitedBy(mock);
+    await runAll([call({ ...post({}), path: channel(1) })], 1);
+    await runAll([call({ ...post({}), path: channel(2) })], 1);
+    expect(mock.calls).toHaveLength(sent);
   });
 
   it('tells routes apart as Discord does', () => {

@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
-import { limitInterceptor, PolicyLimiter } from 'relay-limiter/client';
+import { limitInterceptor, PolicyLimiter, PolicyLimiterGroup } from 'relay-limiter/client';
 import { parseRateLimitHeaders } from 'relay-limiter/headers';
 import {
   Agent,
@@ -411,5 +411,15 @@ describe('the responses under limitInterceptor', () => {
     const limiter = new PolicyLimiter({ ...plenty, clock: manualClock(), random: () => 0 });
     await request(server.origin, { dispatcher: agentOf(limiter, { resetFormat: 'delta-ms' }) });
     expect(limiter.delaySeconds()).toBeCloseTo(61, 6);
+  });
+
+  it('block all keys of a group if a refusal is about the common limits', async () => {
+    const server = await serve((response) => response.writeHead(429, { 'Retry-After': '9' }).end());
+    const common = new PolicyLimiter({ ...plenty, clock: manualClock() });
+    const group = new PolicyLimiterGroup({ common });
+    const dispatcher = agentOf(group, { isCommon: ({ status }) => status === 429 });
+    await request(server.origin, { dispatcher });
+    expect(common.state().blockedSeconds).toBe(9);
+    expect(Object.values(group.state().keys)).toMatchObject([{ blockedSeconds: 0 }]);
   });
 });

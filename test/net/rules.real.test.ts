@@ -1,4 +1,5 @@
-// A RuleLimiter in the guard of lines, with real sockets.
+// A RuleLimiter in the guard of lines, with real sockets. What a SharedRuleLimiter returns by promises is awaited, so that
+// rules.shared.real.test.ts can run this suite with one.
 
 import { createServer, Socket } from 'node:net';
 import { connect as connectTls, createServer as createTlsServer, TLSSocket } from 'node:tls';
@@ -32,17 +33,17 @@ function limiterOf(limits: Partial<RuleLimiterOptions>): RuleLimiter {
 }
 
 describe.each(ENGINES)('A guard of lines with a RuleLimiter on the %s engine', (engine) => {
-  test.each<[string, Partial<RuleLimiterOptions>, (limiter: RuleLimiter) => void]>([
+  test.each<[string, Partial<RuleLimiterOptions>, (limiter: RuleLimiter) => unknown]>([
     ['denied', { deny: { address: ['127.0.0.0/8'] } }, () => {}],
     ['ban', {}, (limiter) => limiter.ban('address', ADDRESS, 60)],
     [
       'rate',
       { rules: { all: only('address', 1) } },
-      (limiter) => limiter.check({ address: ADDRESS }),
+      (limiter) => limiter.charge({ address: ADDRESS }),
     ],
   ])('refuses a connection with the reason %s', async (reason, limits, prepare) => {
     const limiter = limiterOf({ engine, ...limits });
-    prepare(limiter);
+    await prepare(limiter);
     const { port, verdicts, guard } = await guarded({ limiter, farewell });
     expect(await allOf(client(port))).toBe(`${reason}\n`);
     expect(verdicts).toMatchObject([
@@ -65,7 +66,7 @@ describe.each(ENGINES)('A guard of lines with a RuleLimiter on the %s engine', (
     await until(() => verdicts.length === 5);
     expect(lines).toEqual(['12', '', '1234']);
     const [socket] = sockets as [(typeof sockets)[0]];
-    const states = guard.peerOf(socket)?.peek(0, 'message').rules ?? [];
+    const states = (await guard.peerOf(socket)?.peek(0, 'message'))?.rules ?? [];
     expect(states.map(({ rule, remaining }) => [rule, remaining])).toEqual([
       ['lines', 0],
       ['bytes', 11],
@@ -192,17 +193,17 @@ describe.each(ENGINES)('After the handshake of TLS, a RuleLimiter on the %s engi
   const keys = () => ({ account: 'bob' });
   const connects = only('address', 2, { action: 'connect' });
 
-  test.each<[string, Partial<RuleLimiterOptions>, (limiter: RuleLimiter) => void]>([
+  test.each<[string, Partial<RuleLimiterOptions>, (limiter: RuleLimiter) => unknown]>([
     ['denied', { deny: { account: ['bob'] } }, () => {}],
     ['ban', {}, (limiter) => limiter.ban('account', 'bob', 60)],
     [
       'rate',
       { rules: { connects, logins: only('account', 1, { action: 'connect' }) } },
-      (limiter) => limiter.check({ account: 'bob' }, 1, 'connect'),
+      (limiter) => limiter.charge({ account: 'bob' }, 1, 'connect'),
     ],
   ])('refuses a key of the option keys with the reason %s', async (reason, limits, prepare) => {
     const limiter = limiterOf({ engine, rules: { connects }, ...limits });
-    prepare(limiter);
+    await prepare(limiter);
     const server = tlsServer();
     const secured = vi.fn();
     const { port, verdicts, guard } = await guarded({ limiter, keys, farewell }, server);
@@ -212,7 +213,7 @@ describe.each(ENGINES)('After the handshake of TLS, a RuleLimiter on the %s engi
     expect([guard.connections, secured.mock.calls.length]).toEqual([0, 0]);
     expect(guard.getStats().connections.accepted).toBe(0);
     // The handshake is paid.
-    const { rules } = limiter.peek({ address: ADDRESS }, 0, 'connect');
+    const { rules } = await limiter.peek({ address: ADDRESS }, 0, 'connect');
     expect(rules).toMatchObject([{ rule: 'connects', remaining: 1 }]);
   });
 
@@ -230,7 +231,7 @@ describe.each(ENGINES)('After the handshake of TLS, a RuleLimiter on the %s engi
     tlsClient(port);
     await until(() => verdicts.length === 1);
     expect(verdicts).toMatchObject([{ did: 'passed', warning: 'connects' }]);
-    const { rules } = limiter.peek({ address: ADDRESS, account: 'bob' }, 0, 'connect');
+    const { rules } = await limiter.peek({ address: ADDRESS, account: 'bob' }, 0, 'connect');
     expect(rules.map(({ rule, remaining }) => [rule, remaining])).toEqual([
       ['connects', 1],
       ['logins', 4],
@@ -255,7 +256,7 @@ describe.each(ENGINES)('After the handshake of TLS, a RuleLimiter on the %s engi
     await until(() => verdicts.length === 1);
     expect(verdicts).toMatchObject([{ did: 'refused', reason: 'error', address: ADDRESS }]);
     expect(onError.mock.calls).toMatchObject([[{ code: 'ERR_LIMITER_KEY' }, {}]]);
-    const { rules } = limiter.peek({ address: ADDRESS }, 0, 'connect');
+    const { rules } = await limiter.peek({ address: ADDRESS }, 0, 'connect');
     expect(rules).toMatchObject([{ remaining: 1 }]);
   });
 });

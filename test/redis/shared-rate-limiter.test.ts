@@ -65,8 +65,8 @@ describe('SharedRateLimiter', () => {
     expect(evalStub).not.toHaveBeenCalled();
     const made = ENGINES.map((engine) => make({ mode: 'leased', engine }));
     made.push(make({ mode: 'strict' }));
-    // The constructor calls the store once.
-    expect(evalStub).toHaveBeenCalledTimes(made.length);
+    // The constructor calls the store twice: for a changed limit, and for a heartbeat.
+    expect(evalStub).toHaveBeenCalledTimes(2 * made.length);
     for (const limiter of made as { returned: SharedRateLimiter }[]) {
       expect(limiter.returned).toBeInstanceOf(SharedRateLimiter);
       await limiter.returned.close();

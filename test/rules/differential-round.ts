@@ -31,7 +31,7 @@ import { ODD_KEYS } from '../support/limiters.js';
 import { type Random, seeded } from '../support/random.js';
 import { type BuiltPlan, buildConfig, buildPlan } from './plans.js';
 import { randomScopes, randomSpec } from './random-spec.js';
-import { CORES, createCore } from './subject.js';
+import { createCore, PRIVATE_CORES } from './subject.js';
 
 const KEYS = ODD_KEYS.filter(({ length }) => length <= 1000);
 
@@ -120,7 +120,7 @@ export class Round {
       this.#built,
       this.#isCrowded ? 1 + this.#random.below(16) : undefined,
     );
-    this.#cores = CORES.map((name) => createCore(name, config));
+    this.#cores = PRIVATE_CORES.map((name) => createCore(name, config));
     this.#opened = [];
     for (let n = 0; n < 8; n += 1) {
       const opened: Opened = { ...this.#anyKeys(), slots: [] };

@@ -5,7 +5,7 @@
 import { inspect, isDeepStrictEqual } from 'node:util';
 import { describe, test } from 'vitest';
 import { Round } from './differential-round.js';
-import { CORES } from './subject.js';
+import { PRIVATE_CORES } from './subject.js';
 
 const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 50_000);
 const PER_SEED = 2500;
@@ -20,7 +20,7 @@ const SHOWN = {
 };
 
 // No time limit: the number of operations decides, and no limit stops synchronous code.
-describe(`Random operations return the same on ${CORES.join(', ')}`, () => {
+describe(`Random operations return the same on ${PRIVATE_CORES.join(', ')}`, () => {
   test('with room for all peers', { timeout: Infinity }, () => {
     for (const seed of SEEDS) compare(seed, false);
   });
@@ -44,7 +44,7 @@ function compare(seed: number, isCrowded: boolean): void {
     let at = 0;
     while (texts.every((other) => other[at] === text[at])) at += 1;
     const from = Math.max(0, at - 150);
-    const lines = CORES.map((core, i) => `${core}: ${texts[i]?.slice(from, at + 100)}`);
+    const lines = PRIVATE_CORES.map((core, i) => `${core}: ${texts[i]?.slice(from, at + 100)}`);
     throw new Error(
       [`seed ${seed} differs:`, ...history.map((text) => text()), ...lines].join('\n'),
     );

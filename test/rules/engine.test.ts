@@ -172,7 +172,9 @@ describe.each(CORES)('A rule of the %s core', (core) => {
   });
 
   test('works at any time of a clock', () => {
-    for (const start of [-1e9, -5, 0, 2 ** 40]) {
+    // The machine's clock, which shared tables have, begins at 0.
+    const before = core === 'shared' ? [] : [-1e9, -5];
+    for (const start of [...before, 0, 2 ** 40]) {
       run(1, 2, [
         [start, 2, 'allowed', 2],
         [start + 1, 1, 'allowed', 2],

@@ -164,28 +164,33 @@ describe.each(CORES)('On the %s core', (core) => {
       }
     });
 
-    test('is found after an update with more rules, and with other scopes', () => {
-      const limiter = subject();
-      const peer = limiter.open(keys);
-      peer.check({ cost: 5 });
-      const more = Object.fromEntries(
-        Array.from({ length: 9 }, (_, n) => [
-          `more ${n}`,
-          { scope: n % 2 === 0 ? 'address' : 'connection', rate: 1, burst: 5 },
-        ]),
-      );
-      limiter.update({ rules: { ...spec.rules, ...more } });
-      expect(peer.check({ cost: 5 })).toBe('allowed');
-      expect(peer.check({ cost: 5 })).toMatchObject({ rule: 'messages' });
-      expect(limiter.peers('address')).toBe(1);
-      expect(limiter.used(keys, 'more 8')).toBe(5);
-    });
+    // A shared table has no room for so many more.
+    test.skipIf(core === 'shared')(
+      'is found after an update with more rules, and with other scopes',
+      () => {
+        const limiter = subject();
+        const peer = limiter.open(keys);
+        peer.check({ cost: 5 });
+        const more = Object.fromEntries(
+          Array.from({ length: 9 }, (_, n) => [
+            `more ${n}`,
+            { scope: n % 2 === 0 ? 'address' : 'connection', rate: 1, burst: 5 },
+          ]),
+        );
+        limiter.update({ rules: { ...spec.rules, ...more } });
+        expect(peer.check({ cost: 5 })).toBe('allowed');
+        expect(peer.check({ cost: 5 })).toMatchObject({ rule: 'messages' });
+        expect(limiter.peers('address')).toBe(1);
+        expect(limiter.used(keys, 'more 8')).toBe(5);
+      },
+    );
 
     test('is opened again after adopt, which changes the version of the secret', () => {
       const limiter = subject();
       const before = limiter.core.secretVersion;
       limiter.core.adopt(Uint32Array.of(1, 2, 3, 4));
-      if (core !== 'model') expect(limiter.core.secretVersion).not.toBe(before);
+      // The model has no slots, and a shared table finds by itself that they are out of date.
+      if (core === 'js' || core === 'native') expect(limiter.core.secretVersion).not.toBe(before);
       const peer = limiter.open(keys);
       expect(peer.check({ cost: 9 })).toBe('allowed');
       expect(limiter.check(keys, { cost: 2 })).toMatchObject({ rule: 'messages' });
@@ -199,6 +204,9 @@ describe.each(CORES)('On the %s core', (core) => {
 
   test('every odd key is a peer of its own, by key and opened', () => {
     const limiter = subject();
+    // A shared table stores no longer key.
+    const isStored = (key: string) => core !== 'shared' || key.length <= 128;
+    const stored = ODD_KEYS.filter(isStored);
     for (const [n, address] of ODD_KEYS.entries()) {
       const cost = [0, 1 + (n % 5)];
       expect(limiter.check({ address }, { cost })).toBe('allowed');
@@ -212,9 +220,10 @@ describe.each(CORES)('On the %s core', (core) => {
     }
     const { count, bans } = limiter.longestBans('address');
     expect(count).toBe(ODD_KEYS.length);
-    expect(bans.map(([key]) => key)).toEqual([...ODD_KEYS].reverse());
+    expect(bans.map(([key]) => key)).toEqual([...stored].reverse());
     const { totalViolations, unnamedOffenders } = limiter.statistics('address');
-    expect([totalViolations, unnamedOffenders]).toEqual([ODD_KEYS.length, 0]);
+    const unnamed = ODD_KEYS.length - stored.length;
+    expect([totalViolations, unnamedOffenders]).toEqual([ODD_KEYS.length, unnamed]);
     for (const address of ODD_KEYS) limiter.removePeer('address', address);
     expect(limiter.statistics('address')).toMatchObject({ peers: 0, totalViolations: 0 });
   });
@@ -229,6 +238,11 @@ describe.each(CORES)('On the %s core', (core) => {
       }
     }
     const { peers, totalViolations, unnamedOffenders } = limiter.statistics('address');
-    expect([peers, totalViolations, unnamedOffenders]).toEqual([21, 21, 0]);
+    // A shared table stores none of more than 128 units.
+    expect([peers, totalViolations, unnamedOffenders]).toEqual([
+      21,
+      21,
+      core === 'shared' ? 15 : 0,
+    ]);
   });
 });

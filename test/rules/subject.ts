@@ -1,6 +1,7 @@
 // RuleSubject calls a RulesCore by the names of scopes, rules, plans and actions, at a time that only the test moves.
 
 import type { BansInForce, EngineName } from '../../dist/common/types.js';
+import type { Engine } from '../../dist/engine/engine.js';
 import { jsEngine } from '../../dist/engine/js/index.js';
 import { loadNative } from '../../dist/engine/native.js';
 import {
@@ -21,37 +22,69 @@ import {
   RULE_DELAYED,
   RULE_NO_ROOM,
   RULE_NUMBERS,
+  RULE_OUTDATED,
   RULE_SLOTS,
   RULE_WARNED,
   type RuleAnswer,
   type RuleKeys,
+  type RulePlan,
   type RulesConfig,
   type RulesCore,
   SLOT_WORDS,
 } from '../../dist/engine/rules.js';
-import { ENGINES } from '../support/limiters.js';
+import { ENGINES, TESTS_NATIVE } from '../support/limiters.js';
 import { RulesModel } from './model.js';
 import { type BuiltPlan, buildConfig, buildPlan, type RulesSpec } from './plans.js';
 
-export type CoreName = EngineName | 'model';
+export type CoreName = EngineName | 'model' | 'shared';
 
-/** The engines, and the model: it must fulfil the same contract. */
-export const CORES: readonly CoreName[] = [...ENGINES, 'model'];
+/** The engines, the model, which must fulfil the same contract, and the native engine with a shared table. */
+export const CORES: readonly CoreName[] = [
+  ...ENGINES,
+  'model',
+  ...(TESTS_NATIVE ? (['shared'] as const) : []),
+];
 
-interface RulesEngine {
-  rules(config: RulesConfig): RulesCore;
-}
+/** Those without what a file decides when it is created: the size of records, and the room for peers in a part of it. */
+export const PRIVATE_CORES: readonly CoreName[] = CORES.filter((name) => name !== 'shared');
+
+/** Large enough for the suites, unless they ask for less. */
+const SHARED_PEERS = 10_000;
 
 export function createCore(name: CoreName, config: RulesConfig): RulesCore {
   if (name === 'model') return new RulesModel(config);
-  const engine = name === 'js' ? jsEngine : nativeEngine();
-  return (engine as unknown as RulesEngine).rules(config);
+  if (name === 'shared') return sharedCore(config);
+  const engine: Engine = name === 'js' ? jsEngine : nativeEngine();
+  return engine.rules(config);
 }
 
-function nativeEngine(): unknown {
+function nativeEngine(): Engine {
   const binary = loadNative();
   if (binary.state !== 'loaded') throw new Error(binary.reason);
   return binary.engine;
+}
+
+let files = 0;
+
+/** A core with a file of its own, which is removed at once: the core keeps it. */
+function sharedCore(config: RulesConfig): RulesCore {
+  const engine = nativeEngine();
+  const { sharedFiles } = engine;
+  if (sharedFiles === undefined) throw new Error('the native engine has shared tables');
+  files += 1;
+  const path = sharedFiles.pathOf(`test-rules-${process.pid}-${files}`);
+  const adopt = () => {
+    throw new Error('nobody else changes the rules');
+  };
+  const shared = { path, scopes: '', text: '', adopt };
+  const maxPeers = Math.min(config.maxPeers, SHARED_PEERS);
+  const core = engine.rules({ ...config, maxPeers, shared });
+  sharedFiles.remove(path);
+  return Object.assign(core, {
+    update(plan: RulePlan, now?: number) {
+      if (core.publish?.(plan, '', now) !== true) throw new Error('an update changes the rules');
+    },
+  });
 }
 
 /** By the name of a scope. */
@@ -251,6 +284,8 @@ export class RuleSubject {
       case RULE_NO_ROOM:
         if (result(AT_RULE) !== -1) throw new Error('AT_RULE is wrong');
         return { full: scope, delay: result(AT_DELAY) };
+      case RULE_OUTDATED:
+        throw new Error('nobody else changes the rules');
       case RULE_BANNED: {
         const ban = { ban: result(AT_DELAY), scope };
         if (result(AT_BEGUN) === 0) {

@@ -16,13 +16,27 @@ import {
   DirectConnectionRateLimiter,
   OrderbookRateLimiter,
   RateLimiter,
+  RuleLimiter,
+  type RuleLimiterOptions,
   removeShared,
 } from 'relay-limiter';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { sharedNames, sharedPathOf } from '../../dist/engine/shared-paths.js';
 import { codeOf } from '../support/limiters.js';
 
-const LIMITERS = { RateLimiter, OrderbookRateLimiter, DirectConnectionRateLimiter };
+/** A RuleLimiter that needs no options, as the others. */
+class Rules extends RuleLimiter {
+  constructor(options: Partial<RuleLimiterOptions> = {}) {
+    super({ scopes: { account: {} }, rules: {}, ...options });
+  }
+}
+
+const LIMITERS = {
+  RateLimiter,
+  OrderbookRateLimiter,
+  DirectConnectionRateLimiter,
+  RuleLimiter: Rules,
+};
 const NO_NAMES = [
   '',
   'a/b',

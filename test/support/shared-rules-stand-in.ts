@@ -21,7 +21,11 @@ afterAll(async () => {
   await Promise.all(made.map((limiter) => limiter.close()));
 });
 
-function standIn(mode: 'leased' | 'strict', options: RuleLimiterOptions): SharedRuleLimiter {
+/** A SharedRuleLimiter with a simulated store, which answers at once. Closed after the tests of the file. */
+export function sharedRules(
+  mode: 'leased' | 'strict',
+  options: RuleLimiterOptions,
+): SharedRuleLimiter {
   clock = options.clock;
   const now = clock ?? (() => realTime() / 1000);
   const receivers: ((message: string) => void)[] = [];
@@ -56,7 +60,7 @@ export async function withSharedRules(
   mode: 'leased' | 'strict' = 'strict',
 ): Promise<object> {
   const RuleLimiter = function RuleLimiter(options: RuleLimiterOptions) {
-    return standIn(mode, options);
+    return sharedRules(mode, options);
   };
   return { ...((await original()) as object), RuleLimiter };
 }

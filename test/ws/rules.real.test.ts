@@ -3,7 +3,7 @@
 import { RuleLimiter, type RuleLimiterOptions } from 'relay-limiter';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { RawData } from 'ws';
-import { ENGINES, manualClock } from '../support/limiters.js';
+import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
 import { until } from '../support/sockets.js';
 import { caughtUp, client, closing, connected, guarded, refusal, stopAll } from './support.js';
 
@@ -63,10 +63,16 @@ describe.each(ENGINES)('A WebSocket server with a RuleLimiter on the %s engine',
       },
     });
     const values: unknown[] = [];
+    const codes: (string | undefined)[] = [];
     server.on('connection', (socket) => {
       socket.on('message', (_: RawData, __: boolean, value?: { action: string }) => {
         values.push(value);
-        if (value?.action === 'login') guard.peerOf(socket)?.assign({ account: 'alice' }, 'paid');
+        if (value?.action !== 'login') return;
+        const rulePeer = guard.peerOf(socket);
+        for (const keys of [{ connection: 'mine' }, { account: 'mallory', address: '192.0.2.1' }]) {
+          codes.push(codeOf(() => rulePeer?.assign(keys)));
+        }
+        rulePeer?.assign({ account: 'alice' }, 'paid');
       });
     });
     const peer = await connected(port);
@@ -77,6 +83,7 @@ describe.each(ENGINES)('A WebSocket server with a RuleLimiter on the %s engine',
     await caughtUp(peer);
     expect(values).toEqual([{ action: 'login' }, ...Array(4).fill({ action: 'note' }), undefined]);
     expect([parsed, received.length]).toEqual([6, 6]);
+    expect(codes).toEqual(['ERR_LIMITER_KEY', 'ERR_LIMITER_KEY']);
     peer.send(JSON.stringify({ action: 'note' }));
     expect((await closing(peer)).code).toBe(1008);
     await until(() => guard.connections === 0);

@@ -21,7 +21,7 @@ export function discord(options?: DiscordOptions): GroupPreset {
       algorithm: 'sliding',
       common: [{ quota: requestsPerSecond, windowSeconds: 1 }],
     },
-    fetch: { key: routeOf, read: readDiscord, retryMethods: ALL_METHODS },
+    fetch: { key: routeOf, read: readDiscord, isCommon: isGlobal, retryMethods: ALL_METHODS },
   };
 }
 
@@ -42,6 +42,13 @@ function routeOf({ url, method }: LimitedRequest): string {
   const reactions = route.indexOf('reactions');
   const path = reactions < 0 ? route : route.slice(0, reactions + 1);
   return `${method} /${path.join('/')}`;
+}
+
+/** Whether a refusal is about the limit of all routes. */
+function isGlobal({ headers }: Response): boolean {
+  return (
+    headers.get('x-ratelimit-global') === 'true' || headers.get('x-ratelimit-scope') === 'global'
+  );
 }
 
 async function readDiscord(response: Response): Promise<RateLimitInfo> {

@@ -22,7 +22,7 @@ export function github(): GroupPreset {
         { quota: 500, windowSeconds: 3600, unit: 'content' },
       ],
     },
-    fetch: { cost: costOf, key: resourceOf, read: readGitHub },
+    fetch: { cost: costOf, key: resourceOf, read: readGitHub, isCommon: isSecondary },
   };
 }
 
@@ -50,10 +50,14 @@ async function readGitHub(response: Response): Promise<RateLimitInfo> {
   const info = parseRateLimitHeaders(response.headers);
   const { status } = response;
   if (status !== 403 && status !== 429) return info;
-  const isSpent = info.limits.some(({ remaining }) => remaining === 0);
-  if (isSpent || info.retryAfterSeconds !== null) return info;
-  const isSecondary = status === 429 || (await isSecondaryRefusal(response));
-  return isSecondary ? { ...info, retryAfterSeconds: SECONDARY_SECONDS } : info;
+  if (!isSecondary(response, info) || info.retryAfterSeconds !== null) return info;
+  const isRefused = status === 429 || (await isSecondaryRefusal(response));
+  return isRefused ? { ...info, retryAfterSeconds: SECONDARY_SECONDS } : info;
+}
+
+/** A refusal is about the secondary limits, which all resources share, unless the primary limit is spent. */
+function isSecondary(_: Response, { limits }: RateLimitInfo): boolean {
+  return limits.every(({ remaining }) => remaining !== 0);
 }
 
 async function isSecondaryRefusal(response: Response): Promise<boolean> {

@@ -38,6 +38,8 @@ const EVICTION_TRIES = 8;
 /** Leases that one call returns when the limiter closes, and calls that are made at once. */
 const BATCH_SIZE = 200;
 const BATCHES_AT_ONCE = 16;
+/** Records that are changed in one turn of the event loop. */
+const SLICE_SIZE = 10_000;
 
 /** A lease that goes back to the store. */
 interface LeaseReturn {
@@ -55,7 +57,6 @@ export class LeaseManager {
   readonly #recent: RecentPeers;
   /** Returns of leases that are in flight. */
   readonly #returns = new Set<Promise<unknown>>();
-  readonly #disconnectThreshold: number;
   /** First checks of peers without a reply so far. */
   #firstChecks = 0;
   #onFirstChecksEnd: (() => void) | undefined;
@@ -71,7 +72,6 @@ export class LeaseManager {
     this.#store = store;
     this.#records = records;
     this.#recent = new RecentPeers(config.leaseSeconds);
-    this.#disconnectThreshold = config.disconnectThreshold ?? Infinity;
   }
 
   get trackedPeers(): number {
@@ -170,6 +170,25 @@ export class LeaseManager {
     else request.isReleased = true;
   }
 
+  /**
+   * The limit was changed from another burst. If it is lower, leases shrink alike, so that they hold no more than it
+   * together. Refusals of the limit before it end. In slices, since there may be many peers.
+   */
+  limitChanged(burstBefore: number): void {
+    const share = Math.min(1, this.#config.burstLimit / burstBefore);
+    // From the last record to the first: a deletion moves the last one to its place, and new ones come last.
+    let index = this.#records.size;
+    const slice = () => {
+      index = Math.min(index, this.#records.size);
+      for (let n = 0; n < SLICE_SIZE && index > 0; n += 1) {
+        index -= 1;
+        this.#records.limitChanged(index, share);
+      }
+      if (index > 0) setImmediate(slice);
+    };
+    slice();
+  }
+
   /** Returns all leases, those too that are being requested. */
   close(): Promise<void> {
     this.#closing ??= this.#returnAll();
@@ -231,7 +250,8 @@ export class LeaseManager {
 
   /** Counts a violation. */
   #refuse(index: RecordIndex, delay: number): CheckResult {
-    if (this.#records.addViolation(index) >= this.#disconnectThreshold) return DISCONNECTED;
+    const threshold = this.#config.disconnectThreshold ?? Infinity;
+    if (this.#records.addViolation(index) >= threshold) return DISCONNECTED;
     return [RateLimitAction.DELAY, delay];
   }
 
@@ -270,6 +290,7 @@ export class LeaseManager {
     records.discardIfEnded(index, now);
     const violations = records.takeUnreported(index);
     this.#lastLeaseId += 1;
+    const { burstLimit } = this.#config;
     const leaseId = this.#lastLeaseId;
     const args = [
       this.#store.nodeId,
@@ -285,7 +306,7 @@ export class LeaseManager {
       this.#requests.delete(key);
       const reply = readLeaseReply(value);
       if (reply === undefined) this.#failed(key, request, invalidReplyError());
-      else this.#answered(key, request, reply, { requestedAt: now, leaseId });
+      else this.#answered(key, request, reply, { requestedAt: now, leaseId, burstLimit });
     };
     const failed = (error: Error) => {
       this.#requests.delete(key);
@@ -311,7 +332,7 @@ export class LeaseManager {
     key: string,
     request: LeaseRequest,
     { granted, isCarried, tokens, violations, lifetime }: LeaseReply,
-    { requestedAt, leaseId }: { requestedAt: number; leaseId: number },
+    sent: { requestedAt: number; leaseId: number; burstLimit: number },
   ): void {
     const now = this.#now();
     const records = this.#records;
@@ -323,8 +344,9 @@ export class LeaseManager {
     }
     records.setReported(index, violations);
     if (granted > 0) {
-      const ends = requestedAt + lifetime * (1 - MAX_DRIFT);
-      records.grant(index, granted, isCarried, ends, leaseId);
+      const ends = sent.requestedAt + lifetime * (1 - MAX_DRIFT);
+      const share = Math.min(1, this.#config.burstLimit / sent.burstLimit);
+      records.grant(index, granted * share, isCarried, ends, sent.leaseId);
     }
     if (request.includedChecks === 0 && request.cost > 0 && granted === 0) {
       records.refuse(index, request.cost, now + this.#delay(tokens, request.cost));

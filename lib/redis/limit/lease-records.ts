@@ -152,6 +152,13 @@ export class LeaseRecords {
     this.#set(index, REFUSED_UNTIL, until);
   }
 
+  /** Ends a refusal and keeps only a share of the lease, since the limit was changed. */
+  limitChanged(index: RecordIndex, share: number): void {
+    this.#set(index, REFUSED_UNTIL, NEVER);
+    if (share === 1) return;
+    this.#setTokens(index, this.#spendable(index) * share, this.#get(index, RESERVE) * share);
+  }
+
   /** Seconds that the remembered refusal still holds for `cost`; 0 if there is none. */
   refusedSeconds(index: RecordIndex, cost: number, now: number): number {
     const seconds = this.#get(index, REFUSED_UNTIL) - now;

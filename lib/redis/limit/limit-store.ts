@@ -7,6 +7,7 @@ import { createStoreClient, type StoreClient } from '../store/client.js';
 import { Deadlines } from '../store/deadlines.js';
 import { SHARDS, shardOf, storeKey } from '../store/keys.js';
 import { createScript, type ScriptName } from '../store/limit-scripts.js';
+import type { ChangeableLimit } from '../store/limit-version.js';
 import { closedError } from '../store/replies.js';
 import {
   CallbackCall,
@@ -18,12 +19,15 @@ import { Shard } from '../store/shard.js';
 import type { StateChange, StoreCounters } from '../store/shard-health.js';
 import { nowSeconds, nowWithPauses, RETRY_SECONDS } from '../store/timing.js';
 import { FallbackBuckets } from './fallback-buckets.js';
+import { LimitWatch } from './limit-watch.js';
 import type { SharedLimitConfig } from './options.js';
 
 export interface LimitStoreListener {
   onState(change: StateChange): void;
   /** The store refuses the key of one peer, or its reply for that peer is invalid. */
   onFailure(key: string, error: Error): void;
+  /** A node has changed the limit from `before` to what it is now. */
+  onLimit(before: ChangeableLimit): void;
 }
 
 export class LimitStore {
@@ -39,6 +43,7 @@ export class LimitStore {
   readonly #client: StoreClient;
   readonly #listener: LimitStoreListener;
   readonly #shards: (Shard | undefined)[] = [];
+  readonly #watch: LimitWatch;
   readonly #bornAt = nowWithPauses();
   /** Buckets for each shard that is down, and for peers with a key that the store refuses. */
   readonly #fallbackBuckets = new Map<number | 'refused keys', FallbackBuckets>();
@@ -49,6 +54,15 @@ export class LimitStore {
     this.#listener = listener;
     this.#client = createStoreClient(config.client);
     this.deadlines = new Deadlines(config.deadlineSeconds);
+    // The first look at the limit precedes the first heartbeat, and so all checks, if there is only one server.
+    this.#watch = new LimitWatch({
+      client: this.#client,
+      key: `${config.prefix}{0}#limit`,
+      deadlines: this.deadlines,
+      limit: config,
+      isDown: () => this.#shards[0]?.state === 'down',
+      onChange: (limit, changedAt) => this.#changed(limit, changedAt),
+    });
     // A single server is certainly needed, so its first heartbeat is sent at once and reports what is wrong with it.
     if (!this.#client.isCluster) this.#shard(0);
   }
@@ -56,6 +70,11 @@ export class LimitStore {
   /** Makes a call for a peer. It is answered or fails within the deadline. */
   call(key: string, call: ScriptCall): void {
     this.#shardOf(key).call(call);
+  }
+
+  /** Makes a limit that of all nodes. @throws (rejects with) `ERR_LIMITER_STORE` */
+  changeLimit(limit: ChangeableLimit): Promise<void> {
+    return this.#watch.change(limit);
   }
 
   /** The store's key of a peer. */
@@ -147,6 +166,7 @@ export class LimitStore {
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#watch.close();
     await Promise.all(this.#openShards().map((shard) => shard.close()));
     this.deadlines.close();
     this.#client.release();
@@ -186,6 +206,14 @@ export class LimitStore {
     );
     this.#shards[number] = shard;
     return shard;
+  }
+
+  #changed(limit: ChangeableLimit, changedAt: number): void {
+    const { rateLimit, burstLimit, disconnectThreshold } = this.#config;
+    Object.assign(this.#config, limit, { changedAt });
+    for (const shard of this.#openShards()) shard.forgetScripts();
+    this.#fallbackBuckets.clear();
+    this.#listener.onLimit({ rateLimit, burstLimit, disconnectThreshold });
   }
 
   #onChange(change: StateChange): void {

@@ -13,6 +13,7 @@ import {
 import type { EngineName } from '../../common/types.js';
 import type { RedisClient } from '../store/client.js';
 import { type Limit, leaseLifetimes } from '../store/limit.js';
+import type { ChangeableLimit } from '../store/limit-version.js';
 import { readDeadline, readPrefix } from '../store/options.js';
 
 /**
@@ -67,8 +68,22 @@ export interface SharedRateLimiterOptions {
   engine?: 'auto' | EngineName | undefined;
 }
 
-/** Validated options. @internal */
+/** What `SharedRateLimiter.update` changes; what is left out stays as it is. */
+export interface SharedLimitChange {
+  /** Tokens per second that each peer gets from all nodes together, greater than 0. */
+  rateLimit?: number | undefined;
+  /** The most tokens that a peer saves up, at least 1; for null and 0: 10 × `rateLimit`, at least 1. */
+  burstLimit?: number | null | undefined;
+  /** The number of violations from which a refusal is DISCONNECT; null: never. */
+  disconnectThreshold?: number | null | undefined;
+}
+
+/** Validated options. The limit changes if any node calls `update`. @internal */
 export interface SharedLimitConfig extends Limit {
+  rateLimit: number;
+  burstLimit: number;
+  disconnectThreshold: number | null;
+  changedAt?: number | undefined;
   readonly client: RedisClient | undefined;
   readonly mode: SharedMode;
   readonly prefix: string;
@@ -104,8 +119,6 @@ const DEFAULT_LEASE_SECONDS = 30;
 /** @throws `ERR_LIMITER_OPTION` @internal */
 export function readSharedOptions(options: unknown): SharedLimitConfig {
   const given = readOptions('SharedRateLimiter', options, OPTIONS);
-  const rateLimit = positive(given, 'rateLimit', 10);
-  const tenSeconds = Math.min(Math.max(1, rateLimit * 10), Number.MAX_VALUE);
   const mode = readChoice(given, 'mode', MODES);
   const { client } = given;
   const { engine, clock, maxPeers } = commonOptions(given);
@@ -114,9 +127,7 @@ export function readSharedOptions(options: unknown): SharedLimitConfig {
   return {
     client: client as RedisClient | undefined,
     mode,
-    rateLimit,
-    burstLimit: burst(given, 'burstLimit', tenSeconds),
-    disconnectThreshold: countOrNull(given, 'disconnectThreshold'),
+    ...readLimit(given, 10),
     prefix: readPrefix(given),
     ...leaseLifetimes(leaseSeconds, deadlineSeconds),
     deadlineSeconds,
@@ -125,6 +136,31 @@ export function readSharedOptions(options: unknown): SharedLimitConfig {
     maxPeers,
     clock,
     engine,
+  };
+}
+
+/** Reads a change of a limit. @throws `ERR_LIMITER_OPTION` @internal */
+export function readLimitChange(change: unknown, current: ChangeableLimit): ChangeableLimit {
+  const names = ['rateLimit', 'burstLimit', 'disconnectThreshold'];
+  const given = readOptions('SharedRateLimiter.update', change, names);
+  const limit = readLimit(given, current.rateLimit);
+  return {
+    rateLimit: limit.rateLimit,
+    burstLimit: given['burstLimit'] === undefined ? current.burstLimit : limit.burstLimit,
+    disconnectThreshold:
+      given['disconnectThreshold'] === undefined
+        ? current.disconnectThreshold
+        : limit.disconnectThreshold,
+  };
+}
+
+function readLimit(given: Given, defaultRate: number): ChangeableLimit {
+  const rateLimit = positive(given, 'rateLimit', defaultRate);
+  const tenSeconds = Math.min(Math.max(1, rateLimit * 10), Number.MAX_VALUE);
+  return {
+    rateLimit,
+    burstLimit: burst(given, 'burstLimit', tenSeconds),
+    disconnectThreshold: countOrNull(given, 'disconnectThreshold'),
   };
 }
 

@@ -16,7 +16,9 @@ import { LeaseRecords } from './lease-records.js';
 import { LimitStore } from './limit-store.js';
 import {
   type FailurePolicy,
+  readLimitChange,
   readSharedOptions,
+  type SharedLimitChange,
   type SharedLimitConfig,
   type SharedMode,
   type SharedRateLimiterOptions,
@@ -35,6 +37,14 @@ export interface SharedRateLimiterEvents {
    * given as its digest.
    */
   failure: [failure: { readonly key: string; readonly error: Error }];
+  /** A process has called `update`, and this one has followed. */
+  limit: [
+    limit: {
+      readonly rateLimit: number;
+      readonly burstLimit: number;
+      readonly disconnectThreshold: number | null;
+    },
+  ];
 }
 
 /** What `SharedRateLimiter.getStats` returns. */
@@ -93,10 +103,6 @@ const NO_CALLS = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 } as c
  */
 export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   readonly mode: SharedMode;
-  /** Tokens per second. */
-  readonly rateLimit: number;
-  readonly burstLimit: number;
-  readonly disconnectThreshold: number | null;
   readonly onStoreFailure: FailurePolicy;
   readonly #config: SharedLimitConfig;
   readonly #local: RateLimiter | undefined;
@@ -115,9 +121,6 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     const { mode, rateLimit, burstLimit, disconnectThreshold, onStoreFailure } = config;
     this.#config = config;
     this.mode = mode;
-    this.rateLimit = rateLimit;
-    this.burstLimit = burstLimit;
-    this.disconnectThreshold = disconnectThreshold;
     this.onStoreFailure = onStoreFailure;
     if (mode === 'local') {
       const { maxPeers, clock, engine } = config;
@@ -131,8 +134,57 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     this.#store = new LimitStore(config, {
       onState: (change) => callSafely(() => this.emit('state', change)),
       onFailure: (key, error) => callSafely(() => this.emit('failure', { key, error })),
+      onLimit: (before) => {
+        this.#leases?.limitChanged(before.burstLimit);
+        callSafely(() => this.emit('limit', this.#limit()));
+      },
     });
     if (records !== undefined) this.#leases = new LeaseManager(config, this.#store, records);
+  }
+
+  /** Tokens per second. */
+  get rateLimit(): number {
+    return this.#config.rateLimit;
+  }
+
+  get burstLimit(): number {
+    return this.#config.burstLimit;
+  }
+
+  get disconnectThreshold(): number | null {
+    return this.#config.disconnectThreshold;
+  }
+
+  /**
+   * Changes the limit for all processes, which follow within a second; buckets and violations stay. Processes that start
+   * later with the same options as before, or with the new ones, adopt it too. Resolves once the store has it. Calls at the
+   * same time take effect one after the other.
+   * @throws (rejects with) `ERR_LIMITER_OPTION` for an invalid change, and in mode `local`; `ERR_LIMITER_STORE` if the store
+   * does not answer within `deadlineSeconds`: then it may still take effect.
+   *
+   * @example
+   * import { Redis } from 'ioredis';
+   * import { SharedRateLimiter } from 'relay-limiter/redis';
+   *
+   * const client = new Redis(process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379');
+   * const limiter = new SharedRateLimiter({ client, rateLimit: 50, burstLimit: 100 });
+   * await limiter.update({ rateLimit: 20 });
+   * console.log(limiter.rateLimit, limiter.burstLimit); // 20 100
+   * await limiter.close();
+   * client.disconnect();
+   */
+  async update(change: SharedLimitChange): Promise<void> {
+    const limit = readLimitChange(change, this.#config);
+    if (this.#store === undefined) {
+      const message = "update() must be called in mode 'leased' or 'strict', got 'local'";
+      throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
+    }
+    await this.#store.changeLimit(limit);
+  }
+
+  #limit(): { rateLimit: number; burstLimit: number; disconnectThreshold: number | null } {
+    const { rateLimit, burstLimit, disconnectThreshold } = this.#config;
+    return { rateLimit, burstLimit, disconnectThreshold };
   }
 
   /**

@@ -128,12 +128,12 @@ export function readSharedPolicyOptions(options: unknown): {
   return { quota, own: { ...(own as unknown as PolicyLimiterOptions), ...unpaced } };
 }
 
-/** A window of the store. */
+/** A window of the store. @internal */
 export type QuotaWindow = QuotaCall['windows'][number];
 
 /**
  * Returns the windows that the store counts: that of each policy and, to spread requests evenly, a short one with a part of
- * the quota. No window is left out, so the short ones can only make the limit stricter.
+ * the quota. No window is left out, so the short ones can only make the limit stricter. @internal
  */
 export function windowsOf(
   policies: readonly Policy[],
@@ -158,7 +158,7 @@ export function windowsOf(
   return [...windows.values()];
 }
 
-/** The lifetime of a lease if the user gives none. */
+/** The lifetime of a lease if the user gives none. @internal */
 export function defaultLeaseSeconds(policies: readonly Policy[], deadlineSeconds: number): number {
   const shortest = Math.min(...policies.map(({ windowSeconds }) => windowSeconds));
   return Math.max(2 * deadlineSeconds, Math.min(shortest, MAX_LEASE_SECONDS));

@@ -17,6 +17,13 @@ export interface RuleQuestion {
   readonly costs: readonly number[];
   /** What the numbers above mean: an update replaces it. */
   readonly plan: RulePlan;
+  /** If given, it gets the used tokens by rule when the rules have decided. */
+  readonly record?: UsedRecord | undefined;
+}
+
+/** Used tokens by rule, after a check. */
+export interface UsedRecord {
+  used: Float64Array | undefined;
 }
 
 /** A check that waits for the store. `onTimeout` decides it if its deadline passes first. */
@@ -132,9 +139,10 @@ export function questionOf(
   mask: number,
   program: number,
   plan: RulePlan,
+  record?: UsedRecord,
 ): RuleQuestion {
   const costs = Array.from(RULE_NUMBERS.subarray(AT_COSTS, AT_COSTS + MAX_UNITS));
-  return { ids: ids.slice(), mask, program, costs, plan };
+  return { ids: ids.slice(), mask, program, costs, plan, record };
 }
 
 /** Writes the costs of a question to RULE_NUMBERS. */

@@ -8,6 +8,7 @@ import { readOptions, requireCount } from '../../common/options.js';
 import type { BansInForce } from '../../common/types.js';
 import { hasBanSubscribers, publishBan } from '../../limiters/ban-channel.js';
 import { limiterChanged } from '../../limiters/changes.js';
+import type { StatedVerdict } from '../../rules/any-rules.js';
 import { compile, readSections } from '../../rules/compile.js';
 import { LimiterContext } from '../../rules/limiter-context.js';
 import { RuleScope } from '../../rules/rule-scope.js';
@@ -68,7 +69,7 @@ export interface SharedRuleStats extends RuleStats {
  * All processes together admit at most the burst + rate x T of a rule and key in any T seconds, if all have the same
  * options. What a process admits while the store is down is the exception: see `onStoreFailure`. No check takes longer
  * than `deadlineSeconds`, and none rejects because the store is down. A ban holds at once in the process that finds it, and
- * within a second in all others. docs/distributed.md says what each mode costs.
+ * within a second in all others. docs/fleet.md says what each mode costs.
  * @example
  * import { createClient } from 'redis';
  * import { SharedRuleLimiter } from 'relay-limiter/redis';
@@ -172,6 +173,22 @@ export class SharedRuleLimiter extends EventEmitter<SharedRuleLimiterEvents> {
     plan?: string,
   ): MaybePromise<RuleVerdict> {
     return this.#decide('async', bytes, keys, cost, action, plan);
+  }
+
+  /** The check of a request, with what its rules have left. @internal */
+  checkStated(
+    keys: Keys | string,
+    cost?: Cost,
+    action?: string,
+    plan?: string,
+  ): MaybePromise<StatedVerdict> {
+    const { context, core } = this;
+    const now = core.now();
+    const call = context.prepare(keys, cost, action, plan);
+    toIds(call.keys);
+    const stated = core.state(call, now);
+    context.release(call);
+    return stated;
   }
 
   /**

@@ -2,6 +2,7 @@
 
 import type { MaybePromise } from '../../common/maybe-promise.js';
 import { detachString } from '../../common/strings.js';
+import type { RequireKeys } from '../../rules/any-rules.js';
 import { type AwaitedRule, findAwaited, keyIn } from '../../rules/awaited.js';
 import type { LimiterContext } from '../../rules/limiter-context.js';
 import type { Listed } from '../../rules/scope-keys.js';
@@ -60,6 +61,7 @@ export class SharedRulePeer {
   #version = -1;
   #planIndex = 0;
   #listed: Listed;
+  #requireAssignable: RequireKeys | undefined;
 
   /** @internal */
   constructor(limiter: Owner, keys: Keys | string, plan: string | undefined) {
@@ -132,14 +134,22 @@ export class SharedRulePeer {
     return keyIn(this.#limiter.context, { ...this.#keys, ...keys }, scope);
   }
 
+  /** As `RulePeer.restrict`. @internal */
+  restrict(requireAssignable: RequireKeys): void {
+    this.#requireAssignable = requireAssignable;
+  }
+
   /**
    * Adds keys of more scopes or replaces keys, and takes another plan: by default it keeps the plan.
-   * @throws `ERR_LIMITER_KEY`, or `ERR_LIMITER_OPTION` for an unknown plan; then nothing has changed.
+   * @throws `ERR_LIMITER_KEY`, also for the keys that a guard gives to the peer of a connection; `ERR_LIMITER_OPTION` for
+   * an unknown plan. Then nothing has changed.
    */
   assign(keys: Keys, plan?: string): void {
     const { context } = this.#limiter;
     context.planIndexOf(plan);
-    this.#keys = context.ownKeys({ ...this.#keys, ...context.ownKeys(keys) });
+    const added = context.ownKeys(keys);
+    this.#requireAssignable?.(added);
+    this.#keys = context.ownKeys({ ...this.#keys, ...added });
     if (plan !== undefined) this.#plan = detachString(plan);
     this.#resolve();
   }

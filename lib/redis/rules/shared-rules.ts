@@ -1,15 +1,18 @@
 // SharedRules: the parts of a SharedRuleLimiter, put together. It decides calls whose names have been resolved.
 
 import { readOptionalClock } from '../../common/clock.js';
-import type { MaybePromise } from '../../common/maybe-promise.js';
+import { type MaybePromise, mapMaybePromise } from '../../common/maybe-promise.js';
 import type { BansInForce } from '../../common/types.js';
 import {
+  AT_USED,
   RULE_DELAYED,
+  RULE_NUMBERS,
   type RuleAnswer,
   type RuleScopeStatistics,
   type RuleTotals,
 } from '../../engine/rules.js';
 import { selectEngine } from '../../engine/select.js';
+import type { StatedVerdict } from '../../rules/any-rules.js';
 import type { RuleBook } from '../../rules/compile.js';
 import type { LimiterContext } from '../../rules/limiter-context.js';
 import type { Listed } from '../../rules/scope-keys.js';
@@ -24,7 +27,7 @@ import { NEEDS_STORE, RuleChecks } from './rule-checks.js';
 import { RuleFailures } from './rule-failures.js';
 import { RuleJudge } from './rule-judge.js';
 import { RulePunisher, type Violation } from './rule-punisher.js';
-import { questionOf, type RuleQuestion } from './rule-request.js';
+import { questionOf, type RuleQuestion, type UsedRecord, writeCosts } from './rule-request.js';
 import { RuleStore } from './rule-store.js';
 import { RuleTables } from './rule-tables.js';
 
@@ -96,7 +99,10 @@ export class SharedRules {
       buckets: this.#buckets,
       tables: this.#tables,
       failures: this.failures,
-      verdictOf: (answer, { ids }) => this.#verdictOf(answer, ids, true),
+      verdictOf: (answer, { ids, record }) => {
+        if (record !== undefined) record.used = this.#judge.used();
+        return this.#verdictOf(answer, ids, true);
+      },
     });
     this.bans = new RuleBans(config);
     this.#punisher = new RulePunisher(config, this.store, context, this.bans);
@@ -112,14 +118,16 @@ export class SharedRules {
     wish: Given,
     call: ResolvedCall,
     now: number | undefined,
+    record?: UsedRecord,
   ): Decided[Given] {
-    return this.#decide(wish, call, now) as Decided[Given];
+    return this.#decide(wish, call, now, record) as Decided[Given];
   }
 
   #decide(
     wish: Wish,
     { keys: ids, mask, program, listed }: ResolvedCall,
     given: number | undefined,
+    record: UsedRecord | undefined,
   ): MaybePromise<RuleVerdict> | undefined {
     const context = this.#context;
     if (listed !== undefined) return context.listedVerdict(listed);
@@ -131,15 +139,34 @@ export class SharedRules {
     }
     context.setKind(program, mask);
     const answer = this.#checks.decideLocally(ids, mask, program, now);
+    if (answer !== NEEDS_STORE && record !== undefined) record.used = this.#judge.used();
     if (answer === undefined) return ALLOWED;
     if (answer !== NEEDS_STORE) return this.#verdictOf(answer, ids, wish === 'async');
     const isDown = this.store.state === 'down';
     if (wish === 'local' && !isDown) return undefined;
-    const question = questionOf(ids, mask, program, this.#judge.plan);
+    const question = questionOf(ids, mask, program, this.#judge.plan, record);
     if (isDown) return this.failures.fallback(question);
     return wish === 'ahead'
       ? this.#checks.requestAhead(question, now)
       : this.#checks.ask(question, now);
+  }
+
+  /** Decides a call, and keeps what the rules have used. */
+  state(call: ResolvedCall, now: number | undefined): MaybePromise<StatedVerdict> {
+    const context = this.#context;
+    const { mask, program } = call;
+    const { plan } = this.#judge;
+    const { costs } = questionOf([], mask, program, plan);
+    const record: UsedRecord = { used: undefined };
+    const recall = () => {
+      if (record.used === undefined || plan !== this.#judge.plan) return false;
+      writeCosts(costs);
+      RULE_NUMBERS.set(record.used, AT_USED);
+      context.setKind(program, mask);
+      return true;
+    };
+    const verdict = this.decide('async', call, now, record);
+    return mapMaybePromise(verdict, (verdict) => ({ verdict, recall }));
   }
 
   /** Resolves with what a check would return, and the used tokens of the rules by id. @throws `ERR_LIMITER_STORE` */

@@ -21,7 +21,7 @@
 // move back together, by as much as the clock was set back, or so that the last refill is now if that is not known.
 
 import { createHash } from 'node:crypto';
-import { LEASED_SHARE, type Limit, RENEWAL_SECONDS, ttlMs } from './limit.js';
+import { FOLLOW_SECONDS, LEASED_SHARE, type Limit, RENEWAL_SECONDS, ttlMs } from './limit.js';
 
 export type ScriptName = 'strict' | 'first' | 'lease' | 'release' | 'read';
 
@@ -154,7 +154,7 @@ const SAVE = save('KEYS[1]');
 // tokens behind a letter: `d` for disconnect, `w` for wait. `hold`: statements for an allowed check.
 //
 // An allowed check of a known peer renews the key's time to live only once in RENEWAL_SECONDS, for so much longer: that
-// takes the server half a microsecond.
+// takes the server half a microsecond. After a change of the limit it renews what nodes that had not noticed have set.
 const take = (hold: string) => `
 local rest = tokens - cost
 if rest < 0 then
@@ -165,7 +165,7 @@ if rest < 0 then
 end
 tokens = rest
 ${hold}${PACK}
-if now - now % ${RENEWAL_SECONDS} > before then
+if now - now % ${RENEWAL_SECONDS} > before or before < CHANGED then
   redis.call('SET', KEYS[1], packed, 'PX', violations > 0 and OFFENDER_TTL or TTL)
 else
   redis.call('SET', KEYS[1], packed, 'KEEPTTL')
@@ -299,6 +299,7 @@ function constants(limit: Limit): string {
     BURST: String(burstLimit),
     THRESHOLD: disconnectThreshold === null ? 'math.huge' : String(disconnectThreshold),
     LIFETIME: String(leaseSeconds),
+    CHANGED: limit.changedAt === undefined ? '-1e300' : String(limit.changedAt + FOLLOW_SECONDS),
     SHORT_LIFETIME: String(limit.shortLeaseSeconds),
     LEASED_SHARE: String(LEASED_SHARE),
     FIRST_COST: String(Math.min(Math.floor(burstLimit), 999)),

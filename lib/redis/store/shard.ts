@@ -120,6 +120,11 @@ export class Shard {
     }
   }
 
+  /** Creates scripts anew for further calls, since what they are created from has changed. */
+  forgetScripts(): void {
+    this.#scripts.clear();
+  }
+
   /**
    * Resolves once the server has answered. Rejects with the reason: at once if the server reports an error or the shard
    * is closed, otherwise after two seconds without a reply.

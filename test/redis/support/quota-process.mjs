@@ -1,5 +1,5 @@
-// A process that sends requests to a server as fast as its SharedPolicyLimiter allows, by limitFetch or by the interceptor of
-// undici. It reports each response.
+// A process that takes what its SharedPolicyLimiter allows: by tryAcquire, and then it reports when, by the machine's clock;
+// or by requests to a server, with limitFetch or with the interceptor of undici.
 
 import { createClient } from 'redis';
 import { limitFetch, limitInterceptor } from 'relay-limiter/client';
@@ -20,12 +20,19 @@ const send = async () => {
   await body.dump();
   return statusCode;
 };
+const seconds = () => {
+  const [whole, nano] = process.hrtime();
+  return whole + nano / 1e9;
+};
+const keepTaking = () => {
+  // tryAcquire is synchronous, so this is the moment of the take.
+  while (limiter.tryAcquire()) process.send({ at: seconds() });
+  setTimeout(keepTaking, 1);
+};
 const keepSending = async () => {
-  for (;;) {
-    const status = await send();
-    process.send({ status });
-  }
+  for (;;) process.send({ status: await send() });
 };
 process.send({ ready: true });
 await new Promise((resolve) => process.once('message', resolve));
-for (let index = 0; index < 5; index += 1) void keepSending();
+if (by === 'tryAcquire') keepTaking();
+else for (let index = 0; index < 5; index += 1) void keepSending();

@@ -3,12 +3,19 @@
 
 import { HEARTBEAT, UNREGISTER } from '../../../lib/redis/store/heartbeat-scripts.js';
 import {
+  FOLLOW_SECONDS,
   LEASED_SHARE,
   type Limit,
   RENEWAL_SECONDS,
   ttlMs,
 } from '../../../lib/redis/store/limit.js';
 import { createScript, type ScriptName } from '../../../lib/redis/store/limit-scripts.js';
+import {
+  CHANGE_LIMIT,
+  type LimitVersion,
+  readLimitVersion,
+  SYNC_LIMIT,
+} from '../../../lib/redis/store/limit-version.js';
 import { refill } from '../../../lib/tables/arithmetic.js';
 
 interface Lease {
@@ -25,8 +32,8 @@ interface Bucket {
   leases: Lease[];
   /** When the key expires. */
   expires: number;
-  /** Whether the state is that of a first check: its time to live is not renewed later. */
-  isFirst?: boolean;
+  /** The cost, if the state is that of a first check. */
+  firstCost?: number;
 }
 
 /** The memory of losses of one shard. */
@@ -49,7 +56,12 @@ const text = String;
 
 export class SimulatedStore {
   readonly buckets = new Map<string, Bucket>();
-  readonly #limit: Limit;
+  /** The limit of the script that runs. */
+  #limit: Limit;
+  /** Limits that nodes may have: the first one, and those after changes. */
+  readonly #limits: Limit[];
+  /** The text of the changed limit; empty if there is none. */
+  limitText = '';
   readonly #clock: () => number;
   /** When each node of a shard was last seen, by the key of nodes. */
   #nodes = new Map<string, Map<string, number>>();
@@ -57,10 +69,11 @@ export class SimulatedStore {
   #run = 0;
   #startedAt: number;
   #loaded = new Set<string>();
-  #scriptNames = new Map<string, ScriptName>();
+  #scripts = new Map<string, { name: ScriptName; limit: Limit }>();
 
   constructor(limit: Limit, clock: () => number) {
     this.#limit = limit;
+    this.#limits = [limit];
     this.#clock = clock;
     this.#startedAt = clock();
     this.#nameScripts();
@@ -80,6 +93,7 @@ export class SimulatedStore {
   /** Loses its data and goes on, as after FLUSHALL. */
   flush(): void {
     this.buckets.clear();
+    this.limitText = '';
     this.#nodes.clear();
     this.#losses.clear();
   }
@@ -93,15 +107,36 @@ export class SimulatedStore {
     this.#nameScripts();
   }
 
+  #syncLimit(known: string): string {
+    const number = readLimitVersion(known)?.number ?? 0;
+    if (number > (readLimitVersion(this.limitText)?.number ?? 0)) this.limitText = known;
+    return this.limitText;
+  }
+
+  #changeLimit([text, before]: [string, string]): string {
+    const version = readLimitVersion(this.limitText);
+    const [, , , ...former] =
+      version === undefined ? ['', '', '', before] : this.limitText.split('|');
+    const limits = [text, ...former.filter((one) => one !== text)];
+    if (limits.length > 10) limits.splice(-2, 1);
+    const changedAt = Math.floor(this.#clock());
+    this.limitText = `rll1|${(version?.number ?? 0) + 1}|${changedAt}|${limits.join('|')}`;
+    const { limit } = readLimitVersion(this.limitText) as LimitVersion;
+    this.#limits.push({ ...(this.#limits[0] as Limit), ...limit, changedAt });
+    this.#nameScripts();
+    return this.limitText;
+  }
+
   flushScripts(): void {
     this.#loaded = new Set();
   }
 
   /** @throws what a server would reply as an error. */
   evalSha(sha: string, keys: string[], args: string[]): unknown {
-    const name = this.#loaded.has(sha) ? this.#scriptNames.get(sha) : undefined;
-    if (name === undefined) throw new Error('NOSCRIPT No matching script.');
-    return this.#runUnexpired(name, keys, args);
+    const script = this.#loaded.has(sha) ? this.#scripts.get(sha) : undefined;
+    if (script === undefined) throw new Error('NOSCRIPT No matching script.');
+    this.#limit = script.limit;
+    return this.#runUnexpired(script.name, keys, args);
   }
 
   eval(source: string, keys: string[], args: string[]): unknown {
@@ -109,17 +144,22 @@ export class SimulatedStore {
     if (source === HEARTBEAT) return this.#heartbeat(key as string, args[0] as string);
     if (source === UNREGISTER)
       return Number(this.#nodes.get(key as string)?.delete(args[0] as string));
-    for (const [sha, name] of this.#scriptNames) {
-      if (createScript(name, this.#limit, this.runId).text !== source) continue;
+    if (source === SYNC_LIMIT) return this.#syncLimit(args[0] as string);
+    if (source === CHANGE_LIMIT) return this.#changeLimit(args as [string, string]);
+    for (const [sha, { name, limit }] of this.#scripts) {
+      if (createScript(name, limit, this.runId).text !== source) continue;
       this.#loaded.add(sha);
+      this.#limit = limit;
       return this.#runUnexpired(name, keys, args);
     }
     // A script for the previous run of the server.
-    const name = NAMES.find((one) =>
-      source.endsWith(createScript(one, this.#limit, '').text.slice(4)),
-    );
-    if (name === undefined) throw new Error('ERR unknown script');
-    return this.#runUnexpired(name, keys, args);
+    for (const limit of this.#limits) {
+      const name = NAMES.find((one) => source.endsWith(createScript(one, limit, '').text.slice(4)));
+      if (name === undefined) continue;
+      this.#limit = limit;
+      return this.#runUnexpired(name, keys, args);
+    }
+    throw new Error('ERR unknown script');
   }
 
   #runUnexpired(name: ScriptName, keys: readonly string[], args: string[]): unknown {
@@ -185,8 +225,13 @@ export class SimulatedStore {
     }
     if (known === undefined && !isAfterOutage && cost % 1 === 0 && cost <= 999) {
       const expires = now + ttlMs(this.#limit) / 1000;
-      this.buckets.set(key, { ...bucket, expires, isFirst: true });
-    } else if (known === undefined || known.isFirst || now - (now % RENEWAL_SECONDS) > known.last) {
+      this.buckets.set(key, { ...bucket, expires, firstCost: cost });
+    } else if (
+      known === undefined ||
+      known.firstCost !== undefined ||
+      now - (now % RENEWAL_SECONDS) > known.last ||
+      known.last < (this.#limit.changedAt ?? -1e300) + FOLLOW_SECONDS
+    ) {
       this.#save(key, bucket, now);
     } else {
       this.buckets.set(key, { ...bucket, expires: known.expires });
@@ -204,6 +249,8 @@ export class SimulatedStore {
       [since, emptyUntil, halfUntil] = [now, emptyUntil - early, halfUntil - early];
     }
     let { tokens, last } = bucket;
+    const { firstCost } = bucket;
+    if (firstCost !== undefined) tokens = Math.max(0, burstLimit - firstCost);
     const early = last > now ? Math.max(last - now, back ?? 0) : 0;
     last -= early;
     const leases = bucket.leases.map((lease) => ({ ...lease, ends: lease.ends - early }));
@@ -318,8 +365,11 @@ export class SimulatedStore {
   }
 
   #nameScripts(): void {
-    for (const name of NAMES)
-      this.#scriptNames.set(createScript(name, this.#limit, this.runId).sha, name);
+    for (const limit of this.#limits) {
+      for (const name of NAMES) {
+        this.#scripts.set(createScript(name, limit, this.runId).sha, { name, limit });
+      }
+    }
   }
 }
 

@@ -63,8 +63,8 @@ export class World {
     this.nodes = Array.from({ length: nodes }, () => this.start());
   }
 
-  /** Starts one more node. */
-  start(): SharedRateLimiter {
+  /** Starts one more node, with other options if they are given. */
+  start(options: Partial<WorldOptions> = {}): SharedRateLimiter {
     // Undefined while the constructor runs.
     let node: SharedRateLimiter | undefined;
     const call = (method: 'eval' | 'evalSha') => {
@@ -89,6 +89,7 @@ export class World {
         return this.time.now;
       },
       ...this.#options,
+      ...options,
     });
     return node;
   }

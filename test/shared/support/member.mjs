@@ -1,10 +1,15 @@
 // A member of shared tables: a process or a thread that creates limiters, and calls them as the test says (members.ts).
 
 import { parentPort } from 'node:worker_threads';
-import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import {
+  DirectConnectionRateLimiter,
+  OrderbookRateLimiter,
+  RateLimiter,
+  RuleLimiter,
+} from 'relay-limiter';
 
 const send = (message) => (parentPort ? parentPort.postMessage(message) : process.send?.(message));
-const CLASSES = { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter };
+const CLASSES = { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter, RuleLimiter };
 const limiters = [];
 let loads = 0;
 
@@ -25,7 +30,7 @@ const COMMANDS = {
       const key = keys[n % keys.length];
       const from = machineSeconds();
       const answer = check(key);
-      if (answer === true || answer[0] === 'allow') {
+      if (answer === true || answer[0] === 'allow' || answer.outcome === 'allow') {
         admissions.push({ key, from, at: machineSeconds(), cost: 1 });
       }
     }
@@ -40,8 +45,9 @@ const COMMANDS = {
     const round = () => {
       for (let n = 0; n < 1000; n += 1) {
         const method = methods[Math.floor(Math.random() * methods.length)];
+        const key = `${Math.floor(Math.random() * keys)}`;
         try {
-          limiter[method](`${Math.floor(Math.random() * keys)}`);
+          limiter[method](limiter instanceof RuleLimiter ? keysOf(key) : key);
         } catch (error) {
           if (error.code !== 'ERR_LIMITER_SHARED') throw error;
         }
@@ -64,6 +70,11 @@ const COMMANDS = {
 if (!parentPort) process.on('disconnect', () => process.exit());
 process.on('warning', ({ code, message }) => send({ warning: { code, message } }));
 send({ isReady: true });
+
+/** Two scopes of a RuleLimiter, in which a key has different others. */
+function keysOf(key) {
+  return { connection: key, account: `${Math.floor(Math.random() * 50)}` };
+}
 
 /** Seconds of a clock that all processes of the machine have in common. */
 function machineSeconds() {

@@ -12,7 +12,7 @@ import { ROOT } from '../../support/processes.js';
 
 const PROGRAM = fileURLToPath(new URL('member.mjs', import.meta.url));
 
-export type KeyedAdmission = Admission & { key: string };
+export type KeyedAdmission<Key = string> = Admission & { key: Key };
 
 interface Message {
   id?: number;
@@ -110,8 +110,8 @@ export class Member {
     return this.#do('shared') as Promise<SharedTable>;
   }
 
-  flood(method: string, keys: readonly string[], checks: number): Promise<KeyedAdmission[]> {
-    return this.#do('flood', method, keys, checks) as Promise<KeyedAdmission[]>;
+  flood<Key>(method: string, keys: readonly Key[], checks: number): Promise<KeyedAdmission<Key>[]> {
+    return this.#do('flood', method, keys, checks) as Promise<KeyedAdmission<Key>[]>;
   }
 
   async load(methods: readonly string[], keys: number): Promise<void> {

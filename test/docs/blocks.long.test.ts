@@ -1,0 +1,93 @@
+// Every block of JavaScript in the documents runs as it stands, each in a process of its own, with the real modules. Only
+// ports are replaced, and a fragment finds what surrounds it in a reader's program (context.mjs). Tests of single pages
+// check besides what their programs print. docs/recipes.md shows files of examples/, which have tests of their own.
+
+import { execFile } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
+import { transform } from 'esbuild';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { anyStore, NO_STORE } from '../redis/support/store.js';
+import { ROOT } from '../support/processes.js';
+import { type Block, blocksOf, PAGES, textOf } from './pages.js';
+
+const execute = promisify(execFile);
+const FOLDER = join(ROOT, 'out', 'doc-blocks');
+const CONTEXT = pathToFileURL(join(ROOT, 'test/docs/context.mjs')).href;
+const TIMEOUT = 240_000;
+
+/** Files that docs/recipes.md shows. Some need packages that only test:frameworks installs. */
+const RECIPES = new Set(
+  readdirSync(join(ROOT, 'examples/recipes')).map((name) =>
+    readFileSync(join(ROOT, 'examples/recipes', name), 'utf8').trim(),
+  ),
+);
+
+/** Its programs need other packages, and a test compares their pairs. */
+const MIGRATION = 'docs/migration.md';
+
+const blocks = PAGES.filter((page) => page === 'README.md' || page.startsWith('docs/'))
+  .filter((page) => page !== MIGRATION)
+  .flatMap((page) => blocksOf(textOf(page)).map((block) => ({ page, ...block })))
+  .filter(({ language }) => language === 'js' || language === 'ts')
+  .filter(({ code }) => !RECIPES.has(code.trim()));
+
+/** Whether the block needs a store. */
+const needsStore = ({ code }: Block) => /relay-limiter\/redis|createClient/.test(code);
+
+/** Whether it is a fragment about the Fastify plugin, in which `app` is an instance of Fastify. */
+const isFastify = ({ code }: Block) => /app\.(register|setErrorHandler)\(/.test(code);
+
+/** The block as a module. One that is a value, such as a result, becomes an expression. */
+async function moduleOf({ code, language }: Block): Promise<string> {
+  const text = code.startsWith('{') ? `(${code});` : code;
+  const loader = language === 'ts' ? 'ts' : 'js';
+  const transformed = await transform(text, { loader, format: 'esm', target: 'node20' });
+  // Then what runs on, such as servers, ends; what fails a moment later is an error too.
+  return `${transformed.code}\nsetTimeout(() => process.exit(0), 100);\n`;
+}
+
+describe('the code in', () => {
+  let store: Awaited<ReturnType<typeof anyStore>> | undefined;
+
+  beforeAll(async () => {
+    rmSync(FOLDER, { recursive: true, force: true });
+    mkdirSync(FOLDER, { recursive: true });
+    if (NO_STORE === false) store = await anyStore();
+  });
+  afterAll(() => store?.close());
+
+  const runnable = blocks.filter((block) => NO_STORE === false || !needsStore(block));
+
+  test.concurrent.each(runnable.map((block) => [block.page, block.line, block] as const))(
+    '%s, line %i, runs',
+    async (page, line, block) => {
+      const name = `${page.replace(/\W+/g, '-')}-${line}`;
+      // Its own folder, because some write files.
+      const folder = join(FOLDER, name);
+      mkdirSync(folder);
+      const file = join(folder, 'block.mjs');
+      writeFileSync(file, await moduleOf(block));
+      const env = {
+        ...process.env,
+        RELAY_LIMITER_PAGE: isFastify(block) ? `${page}#fastify` : page,
+        ...(store !== undefined && { REDIS_URL: store.url }),
+      };
+      const args = ['--import', CONTEXT, file];
+      const { stderr } = await execute(process.execPath, args, {
+        cwd: folder,
+        env,
+        timeout: TIMEOUT,
+      });
+      expect(stderr).toBe('');
+    },
+  );
+});
+
+test('blocks of all kinds of pages are found', () => {
+  expect(new Set(blocks.map(({ page }) => page)).size).toBeGreaterThan(8);
+  expect(blocks.filter(needsStore).length).toBeGreaterThan(0);
+  expect(blocks.filter(isFastify).length).toBeGreaterThan(0);
+});

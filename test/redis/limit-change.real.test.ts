@@ -1,0 +1,97 @@
+// A limit that is changed while nodes run, on a real server and through both clients.
+
+import { createClient } from 'redis';
+import { SharedRateLimiter } from 'relay-limiter/redis';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { CHANGE_LIMIT, SYNC_LIMIT } from '../../lib/redis/store/limit-version.js';
+import type { Store } from '../../out/examples/fleet/server.js';
+import { SimulatedStore } from './support/simulated-store.js';
+import {
+  anyStore,
+  type CLIENTS,
+  ioRedis,
+  NO_DEADLINE,
+  NO_STORE,
+  nodeRedis,
+  PREFIX,
+  until,
+} from './support/store.js';
+
+describe.skipIf(NO_STORE)('SharedRateLimiter.update on a real server', () => {
+  let server: Store;
+  let client: ReturnType<typeof createClient>;
+  beforeAll(async () => {
+    server = await anyStore();
+    client = createClient({ url: server.url });
+    await client.connect();
+  });
+  afterAll(async () => {
+    client.destroy();
+    await server.close();
+  });
+
+  const start = async (which: keyof typeof CLIENTS, options: object) => {
+    const own = await (which === 'ioredis' ? ioRedis : nodeRedis)(server.url);
+    const limiter = new SharedRateLimiter({ client: own.client, ...NO_DEADLINE, ...options });
+    onTestFinished(async () => {
+      await limiter.close();
+      own.close();
+    });
+    return limiter;
+  };
+
+  it.each([
+    ['node-redis', 'ioredis'],
+    ['ioredis', 'node-redis'],
+  ] as const)('reaches nodes that run and nodes that start later (%s, %s)', async (from, to) => {
+    const options = { prefix: `${PREFIX}-${from}`, rateLimit: 0.001, burstLimit: 10 };
+    const one = await start(from, options);
+    const two = await start(to, { ...options, mode: 'strict' });
+    for (let n = 0; n < 10; n += 1) await one.checkAsync('p');
+    await Promise.all([one.ready(), two.ready()]);
+    await one.update({ burstLimit: 5, disconnectThreshold: 1 });
+    await until(() => two.burstLimit === 5);
+    expect(await two.checkAsync('p')).toEqual(['disconnect', 0]);
+    const late = await start(to, options);
+    // The new limit is in force before the first check.
+    expect(await late.checkWithTokens('q')).toEqual(['allow', 0, 4]);
+  });
+
+  it('leaves a key alone that is not its own', async () => {
+    const prefix = `${PREFIX}-foreign`;
+    const key = `${prefix}{0}#limit`;
+    await client.set(key, 'foreign');
+    const limiter = await start('ioredis', { prefix });
+    await expect(limiter.update({ rateLimit: 1 })).rejects.toThrow(/WRONGTYPE/);
+    expect((await limiter.checkAsync('p'))[0]).toBe('allow');
+    expect(await client.get(key)).toBe('foreign');
+  });
+
+  it('stores what SimulatedStore stores', async () => {
+    const limit = { rateLimit: 1, burstLimit: 1, disconnectThreshold: null };
+    const times = { leaseSeconds: 1, shortLeaseSeconds: 1 };
+    const simulated = new SimulatedStore({ ...limit, ...times }, () => 1.7e9);
+    const key = `${PREFIX}-texts{0}#limit`;
+    const both = async (script: string, ...args: string[]) => {
+      const reply = String(await client.eval(script, { keys: [key], arguments: args }));
+      const expected = String(simulated.eval(script, [key], args));
+      // All but the time of the change.
+      expect(reply.replace(/^(rll1\|\d+)\|\d+/, '$1|')).toBe(
+        expected.replace(/^(rll1\|\d+)\|\d+/, '$1|'),
+      );
+      return reply;
+    };
+    expect(await both(SYNC_LIMIT, '')).toBe('');
+    const first = await both(CHANGE_LIMIT, '2 1 -', '1 1 -');
+    for (let n = 3; n < 16; n += 1) await both(CHANGE_LIMIT, `${n} 1 5`, 'ignored');
+    // One that was the limit before, and one that is the limit already.
+    await both(CHANGE_LIMIT, '9 1 5', '15 1 5');
+    const last = await both(CHANGE_LIMIT, '9 1 5', '9 1 5');
+    expect(last.split('|').at(-1)).toBe('1 1 -');
+    expect(await both(SYNC_LIMIT, first)).toBe(last);
+    await client.del(key);
+    simulated.flush();
+    expect(await both(SYNC_LIMIT, last)).toBe(last);
+    expect(await client.ttl(key)).toBeGreaterThan(80_000);
+  });
+});

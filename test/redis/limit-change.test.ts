@@ -1,0 +1,178 @@
+// A limit that is changed while nodes run: who follows and when, what stays, and the bound; in virtual time, with a
+// simulated store.
+
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { EngineName } from '../../lib/index.js';
+import { SharedRateLimiter } from '../../lib/redis/index.js';
+import { ENGINES } from '../support/limiters.js';
+import { ROUNDING, World, type WorldOptions } from './support/world.js';
+
+const LIMIT = { rateLimit: 10, burstLimit: 100 };
+let world: World;
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
+
+async function started(nodes: number, options: Partial<WorldOptions> = {}) {
+  world = new World(nodes, { ...LIMIT, ...options });
+  await world.time.run(1);
+  return world.nodes as [SharedRateLimiter, SharedRateLimiter, SharedRateLimiter];
+}
+
+const limitOf = ({ rateLimit, burstLimit, disconnectThreshold }: SharedRateLimiter) => {
+  return [rateLimit, burstLimit, disconnectThreshold];
+};
+
+/** Makes the change and waits until the store has it. */
+async function update(...[node, change]: Parameters<typeof updated>) {
+  const done = updated(node, change);
+  await world.time.run(0.01);
+  await done;
+}
+const updated = (node: SharedRateLimiter, change: Parameters<SharedRateLimiter['update']>[0]) =>
+  node.update(change);
+
+describe('SharedRateLimiter.update', () => {
+  it.each(['leased', 'strict'] as const)(
+    'changes the limit of all nodes within a second (%s)',
+    async (mode) => {
+      const [one, two, three] = await started(3, { mode });
+      const events: unknown[] = [];
+      two.on('limit', (limit) => events.push(limit));
+      await update(one, { burstLimit: 40, disconnectThreshold: 7 });
+      expect(limitOf(one)).toEqual([10, 40, 7]);
+      await world.time.run(1);
+      expect([two, three].map(limitOf)).toEqual(Array(2).fill([10, 40, 7]));
+      expect(events).toEqual([{ rateLimit: 10, burstLimit: 40, disconnectThreshold: 7 }]);
+      expect(await world.check(two, 41)).toBe(false);
+      expect(await world.check(two, 40)).toBe(true);
+    },
+  );
+
+  it('keeps buckets and violations', async () => {
+    const [one, two] = await started(2, { mode: 'strict' });
+    for (let n = 0; n < 100; n += 1) await world.check(one);
+    expect(await world.check(one, 50)).toBe(false);
+    await update(one, { burstLimit: 200 });
+    await world.time.run(1);
+    expect(await world.check(two, 30)).toBe(false);
+    const violations = two.getViolationCount('p');
+    await world.time.run(0.01);
+    expect(await violations).toBe(2);
+  });
+
+  it('is adopted by nodes that start later with a former or the current limit, and by no other', async () => {
+    const [one] = await started(1);
+    await update(one, { rateLimit: 20 });
+    await update(one, { rateLimit: 30 });
+    const late = [10, 20, 30, 40].map((rateLimit) => world.start({ rateLimit }));
+    // The first look precedes all checks.
+    await Promise.resolve();
+    await world.time.run(0.001);
+    expect(late.map((node) => node.rateLimit)).toEqual([30, 30, 30, 40]);
+    await update(one, { rateLimit: 50 });
+    await world.time.run(1);
+    expect(late.map((node) => node.rateLimit)).toEqual([50, 50, 50, 50]);
+  });
+
+  it('reaches a node that runs with a limit of its own', async () => {
+    const [one] = await started(1);
+    const other = world.start({ rateLimit: 77 });
+    await world.time.run(1);
+    await update(one, { rateLimit: 20 });
+    await world.time.run(1);
+    expect(other.rateLimit).toBe(20);
+  });
+
+  it('is written again by a node if the store has lost it, and not replaced by an older one', async () => {
+    const [one, two] = await started(2);
+    await update(one, { rateLimit: 20 });
+    const back = world.store.snapshot();
+    const old = world.store.limitText;
+    await update(two, { rateLimit: 30 });
+    await world.time.run(1);
+    const current = world.store.limitText;
+    world.store.flush();
+    await world.time.run(1);
+    expect(world.store.limitText).toBe(current);
+    back();
+    world.store.limitText = old;
+    await world.time.run(1);
+    expect(world.store.limitText).toBe(current);
+    expect([one, two].map(({ rateLimit }) => rateLimit)).toEqual([30, 30]);
+  });
+
+  it('rejects what is no limit, and where there is no store or no reply, and changes nothing', async () => {
+    const [one] = await started(1);
+    const wrong = [{ rateLimit: 0 }, { burstLimit: 0.5 }, { leaseSeconds: 5 }, null];
+    for (const change of wrong) {
+      await expect(one.update(change as never)).rejects.toMatchObject({
+        code: 'ERR_LIMITER_OPTION',
+      });
+    }
+    const local = new SharedRateLimiter({ mode: 'local' });
+    await expect(local.update({ rateLimit: 1 })).rejects.toMatchObject({
+      code: 'ERR_LIMITER_OPTION',
+    });
+    world.isAway = true;
+    const away = expect(one.update({ rateLimit: 1 })).rejects.toMatchObject({
+      code: 'ERR_LIMITER_STORE',
+    });
+    await world.time.run(0.2);
+    await away;
+    world.isAway = false;
+    world.isSilent = true;
+    const silent = expect(one.update({ rateLimit: 1 })).rejects.toThrow(/deadline/);
+    await world.time.run(0.2);
+    await silent;
+    expect(limitOf(one)).toEqual([10, 100, null]);
+    world.endSilence();
+    void one.close();
+    await world.time.run(1);
+    await expect(one.update({ rateLimit: 1 })).rejects.toMatchObject({ code: 'ERR_LIMITER_STORE' });
+  });
+});
+
+describe.each(ENGINES)('A lower burst, with the %s engine,', (engine: EngineName) => {
+  beforeEach(async () => {
+    await started(3, { engine });
+  });
+
+  it('holds from the moment in which all nodes have followed', async () => {
+    for (const node of world.nodes) for (let n = 0; n < 2; n += 1) await world.check(node);
+    expect(world.leasedAtNodes()).toBeGreaterThan(20);
+    await update(world.nodes[0] as SharedRateLimiter, { burstLimit: 20, rateLimit: 0.1 });
+    await world.time.run(1);
+    expect(world.leasedInStore()).toBeGreaterThan(20);
+    expect(world.leasedAtNodes()).toBeLessThan(20);
+    world.admissions.length = 0;
+    for (const node of world.nodes) await world.spendAll(node);
+    expect(world.admissions.length).toBeGreaterThan(0);
+    expect(world.excess({ rateLimit: 0.1, burstLimit: 20 })).toBeLessThanOrEqual(ROUNDING);
+  });
+
+  it('shrinks a lease that was being requested', async () => {
+    const [, two] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
+    await world.lease(two);
+    // The node's request is under way, and the node learns of the change before its reply.
+    world.roundTripSeconds = 0.09;
+    two.check('q', 40);
+    await world.time.run(0.08);
+    world.roundTripSeconds = 0;
+    await update(two, { burstLimit: 10 });
+    await world.time.run(0.05);
+    expect(two.getStats().leasedTokens).toBeLessThanOrEqual(10);
+    expect(two.getStats().leasedTokens).toBeGreaterThan(0);
+  });
+
+  it('ends refusals, so that a higher rate admits at once what it allows', async () => {
+    const [one] = world.nodes as [SharedRateLimiter];
+    await world.spendAll(one);
+    const [, delay] = one.check('p', 90);
+    expect(delay).toBeGreaterThan(8);
+    await update(one, { rateLimit: 1000 });
+    await world.time.run(0.2);
+    expect(await world.check(one, 90)).toBe(true);
+  });
+});
