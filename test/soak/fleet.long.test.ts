@@ -41,7 +41,7 @@ describe.skipIf(program === undefined)('a fleet with the policy closed', () => {
 describe.skipIf(program === undefined)('the command soak:fleet', () => {
   it('ends with a table and exit code 0', async () => {
     const { code, output } = await start(MAIN, ['--only', 'no fault']).ended;
-    expect(output).toMatch(/\n {2}1\/1 {2}no fault, leased, closed \.\.\. holds\n/);
+    expect(output).toMatch(/^ {2}1\/1 {2}no fault, leased, closed \.\.\. holds\n/);
     expect(output).toMatch(/\nno fault +leased +closed +\d+ +\d+ +none +holds\n/);
     expect(code).toBe(0);
   });
