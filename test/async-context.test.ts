@@ -190,7 +190,8 @@ describe('a SharedRateLimiter', () => {
     });
     const limiter = context.run('maker', () => new SharedRateLimiter({ client, mode: 'strict' }));
     await allMicrotasks();
-    expect(client.seen).toEqual([['eval', undefined]]);
+    // A look at the limit, and a heartbeat.
+    expect(client.seen).toEqual(Array(2).fill(['eval', undefined]));
     expect(new Set(stores())).toEqual(new Set([undefined]));
     // From now on it knows the script.
     await limiter.checkAsync('peer');
@@ -213,11 +214,17 @@ describe('a SharedRateLimiter', () => {
       return new Promise((resolve) => leases.push(resolve));
     });
     const limiter = new SharedRateLimiter({ client, burstLimit: 100 });
-    void limiter.checkAsync('another');
-    await allMicrotasks();
-    // From now on it knows the script.
-    leases.shift()?.([]);
-    await allMicrotasks();
+    // Of each peer the first check asks for no lease. After these it knows both scripts. A cost of 1 would not be sent.
+    for (const [key, reply] of [
+      ['another', 99],
+      ['another', []],
+      ['peer', 99],
+    ] as const) {
+      void limiter.checkAsync(key, 2);
+      await allMicrotasks();
+      leases.shift()?.(reply);
+      await allMicrotasks();
+    }
     client.seen.length = 0;
     const first = context.run('first', () => limiter.checkAsync('peer', 1).then(contextNow));
     const second = context.run('second', () => limiter.checkAsync('peer', 50).then(contextNow));

@@ -22,6 +22,7 @@ import {
   type WorkerOptions,
 } from './machine-orders.js';
 import { redisServer } from './shared.js';
+import { timedChecks } from './timed-checks.js';
 
 const WORKER = fileURLToPath(new URL('./machine-worker.js', import.meta.url));
 /** Workers would warn that their table is removed in the end. */
@@ -30,7 +31,6 @@ const QUIETLY = ['--no-warnings'];
 const TABLES = '/dev/shm';
 const PRIVATE = 'private';
 const SHARED = 'shared';
-const BATCH = 1000;
 /** Checks of one round of all workers together. */
 const CHECKS = 2_000_000;
 /** The same of limiters that answer later, which are slower. */
@@ -85,20 +85,7 @@ const check: Case = {
   async prepare(contestant, size) {
     const peers = new Peers(size);
     const limiter = limiterOf(peers, contestant === SHARED ? newTable() : undefined);
-    const { sample } = peers;
-    let next = 0;
-    let wrong = 0;
-    const work = () => {
-      for (let i = 0; i < BATCH; i += 1) {
-        if (limiter.check(sample[next] as string)[0] !== 'allow') wrong += 1;
-        next = next + 1 === sample.length ? 0 : next + 1;
-      }
-    };
-    return () => {
-      const ns = time(work, BATCH);
-      if (wrong > 0) throw new Error(`${wrong} answers were not as they should be`);
-      return { figures: { ns } };
-    };
+    return timedChecks(limiter, peers);
   },
 };
 

@@ -7,8 +7,8 @@ import { createClient } from 'redis';
 import { type EngineName, RateLimiter } from 'relay-limiter';
 import { SharedRateLimiter } from 'relay-limiter/redis';
 import { Peers } from '../keys.js';
-import { time } from '../timing.js';
 import type { Case, Figures, Round, Surroundings } from './case.js';
+import { timedChecks } from './timed-checks.js';
 
 const ALONE = 'EVALSHA alone';
 const STRICT = 'strict';
@@ -23,7 +23,6 @@ const CHECKS = 6_000;
  */
 const AT_ONCE = [30, 100, 300];
 const LIMIT = { rateLimit: 1e6, burstLimit: 1e9 };
-const BATCH = 1_000;
 
 /** The used parts of the demonstration's module, which is compiled separately from the benchmark. */
 interface ServerModule {
@@ -121,19 +120,19 @@ async function checkOf<Name extends keyof Clients>(
 /** Makes only the store call of a check in mode `strict`. */
 async function alone(name: keyof Clients, client: Clients[keyof Clients]): Promise<Check> {
   const sha = await shaOfStrict(name, client);
-  // As long as a check's arguments: a deadline in the year 2255, and one token.
-  const args = ['9000000000.123456', '1'];
+  // As long as a check's arguments: a deadline in the year 2255.
+  const args = ['9000000000.123456'];
   if (name === 'ioredis') {
     const redis = client as Redis;
-    return async (key) => (await redis.evalsha(sha, 1, `relay-alone--:{10}:${key}`, ...args)) === 1;
+    return async (key) => Number(await redis.evalsha(sha, 1, `al{10}${key}`, ...args)) > 0;
   }
   const redis = client as Clients['node-redis'];
   return async (key) => {
     const reply = await redis.evalSha(sha, {
-      keys: [`relay-alone--:{10}:${key}`],
+      keys: [`al{10}${key}`],
       arguments: args,
     });
-    return reply === 1;
+    return Number(reply) > 0;
   };
 }
 
@@ -172,20 +171,7 @@ const leased: Case = {
       contestant === LEASED
         ? await leasing(peers)
         : filled(peers, contestant === 'local, native' ? 'native' : 'js');
-    const { sample } = peers;
-    let next = 0;
-    let wrong = 0;
-    const work = () => {
-      for (let i = 0; i < BATCH; i += 1) {
-        if (limiter.check(sample[next] as string)[0] !== 'allow') wrong += 1;
-        next = next + 1 === sample.length ? 0 : next + 1;
-      }
-    };
-    return () => {
-      const ns = time(work, BATCH);
-      if (wrong > 0) throw new Error(`${wrong} answers were not as they should be`);
-      return { figures: { ns } };
-    };
+    return timedChecks(limiter, peers);
   },
 };
 

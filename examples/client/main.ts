@@ -1,7 +1,7 @@
 // `npm run demo:client`: three servers with limits, and two clients that do the same work.
 
-import { failed } from '../command-line.js';
-import { INTERRUPTED, interruption } from '../interruption.js';
+import { runCommand } from '../demonstration.js';
+import { interruption } from '../interruption.js';
 import { measureRate, scaleOf } from './calibrate.js';
 import { limitedClient, naiveClient } from './clients.js';
 import { type Flags, HELP, readFlags } from './flags.js';
@@ -15,18 +15,6 @@ import { failures, summary } from './summary.js';
 const REQUESTS = 3000;
 
 const print = (text: string) => console.log(text);
-
-async function main(): Promise<number> {
-  try {
-    const flags = readFlags(process.argv.slice(2));
-    if (!flags.help) return await demonstrate(flags);
-    print(HELP);
-    return 0;
-  } catch (error) {
-    if (interruption.aborted) return INTERRUPTED;
-    return failed('demo:client', 'npm run demo:client -- --help', error);
-  }
-}
 
 /** Runs both clients and prints the summary. Resolves with the exit code. */
 async function demonstrate(flags: Flags): Promise<number> {
@@ -48,4 +36,4 @@ async function demonstrate(flags: Flags): Promise<number> {
   return failures(outcome).length === 0 ? 0 : 1;
 }
 
-process.exitCode = await main();
+process.exitCode = await runCommand('demo:client', HELP, readFlags, demonstrate);

@@ -3,9 +3,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RateLimiter, removeShared } from 'relay-limiter';
 import { boundBar } from '../bound-bar.js';
-import { failed } from '../command-line.js';
+import { runCommand } from '../demonstration.js';
 import { machineSeconds } from '../fleet/messages.js';
-import { INTERRUPTED, interruption } from '../interruption.js';
+import { interruption } from '../interruption.js';
 import { type Flags, HELP, readFlags } from './flags.js';
 import { watch } from './screen.js';
 import { failures, most, type Outcome, type Run, summary } from './summary.js';
@@ -21,18 +21,6 @@ const POLL_MS = 50;
 const MAX_WAIT_SECONDS = 60;
 
 const print = (text: string) => console.log(text);
-
-async function main(): Promise<number> {
-  try {
-    const flags = readFlags(process.argv.slice(2));
-    if (!flags.help) return await demonstrate(flags);
-    print(HELP);
-    return 0;
-  } catch (error) {
-    if (interruption.aborted) return INTERRUPTED;
-    return failed('demo:cluster', 'npm run demo:cluster -- --help', error);
-  }
-}
 
 async function demonstrate(flags: Flags): Promise<number> {
   const { rateLimit, burstLimit } = LIMIT;
@@ -123,4 +111,4 @@ async function run(
   }
 }
 
-process.exitCode = await main();
+process.exitCode = await runCommand('demo:cluster', HELP, readFlags, demonstrate);

@@ -1,9 +1,10 @@
-// The live table: redrawn in place on a terminal, printed at intervals elsewhere.
+// The live table of the workers.
 
 import type { RateLimiter } from 'relay-limiter';
+import { type Columns, count, draw, table } from '../live-table.js';
 import type { Place } from './workers.js';
 
-const COLUMNS: readonly [head: string, width: number][] = [
+const COLUMNS: Columns = [
   ['worker', 6],
   ['process', 9],
   ['admitted', 9],
@@ -11,34 +12,20 @@ const COLUMNS: readonly [head: string, width: number][] = [
   ['', 8],
 ];
 
-/** Draws the table until the returned function is called. `table` is the shared table, if there is one. */
+/** Draws the table until the returned function is called. `shared` is the shared table, if there is one. */
 export function watch(
   output: NodeJS.WriteStream,
   title: () => string,
   places: readonly Place[],
-  table: RateLimiter | undefined,
+  shared: RateLimiter | undefined,
 ): () => void {
-  const lines = () => [title(), ...rows(places), tableLine(table)];
-  const height = lines().length;
-  const draw = () => output.write(`${lines().join('\n')}\n`);
-  draw();
-  const redraw = () => {
-    if (output.isTTY) output.write(`\x1b[${height}A\x1b[J`);
-    draw();
-  };
-  const timer = setInterval(redraw, output.isTTY ? 200 : 3000);
-  return () => {
-    clearInterval(timer);
-    redraw();
-    output.write('\n');
-  };
+  return draw(output, () => [title(), ...table(COLUMNS, rows(places)), tableLine(shared)]);
 }
 
-function rows(places: readonly Place[]): string[] {
+function rows(places: readonly Place[]): string[][] {
   const sum = (field: 'admitted' | 'refused') =>
     places.reduce((total, place) => total + place[field], 0);
   return [
-    COLUMNS.map(([head]) => head),
     ...places.map(({ pid, admitted, refused, state }, at) => [
       `${at + 1}`,
       `${pid}`,
@@ -47,7 +34,7 @@ function rows(places: readonly Place[]): string[] {
       state,
     ]),
     ['all', '', count(sum('admitted')), count(sum('refused')), ''],
-  ].map(line);
+  ];
 }
 
 /** What any process can read in the table: the totals of the whole machine, without asking another process. */
@@ -61,16 +48,4 @@ function tableLine(table: RateLimiter | undefined): string {
     `  the table in memory: ${count(verdicts.allow)} admitted, ${count(verdicts.delay)} refused, ` +
     `${count(violations)} violations of ${key}${attached > 0 ? `, ${attached} workers` : ''}`
   );
-}
-
-function line(row: readonly string[]): string {
-  const padded = row.map((cell, at) => {
-    const width = COLUMNS[at]?.[1] ?? 0;
-    return at === 0 || at === row.length - 1 ? cell.padEnd(width) : cell.padStart(width);
-  });
-  return `  ${padded.join('  ')}`.trimEnd();
-}
-
-function count(number: number): string {
-  return number.toLocaleString('en-US');
 }

@@ -2,8 +2,8 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { boundBar } from '../bound-bar.js';
-import { failed } from '../command-line.js';
-import { INTERRUPTED, interruption } from '../interruption.js';
+import { runCommand } from '../demonstration.js';
+import { interruption } from '../interruption.js';
 import { cutSeconds } from './bound.js';
 import { type Flags, HELP, readFlags } from './flags.js';
 import { Fleet } from './fleet.js';
@@ -20,18 +20,6 @@ const POLL_MS = 50;
 const MAX_WAIT_SECONDS = 60;
 
 const print = (text: string) => console.log(text);
-
-async function main(): Promise<number> {
-  try {
-    const flags = readFlags(process.argv.slice(2));
-    if (!flags.help) return await demonstrate(flags);
-    print(HELP);
-    return 0;
-  } catch (error) {
-    if (interruption.aborted) return INTERRUPTED;
-    return failed('demo:fleet', 'npm run demo:fleet -- --help', error);
-  }
-}
 
 /** Runs the demonstration and prints the summary. Resolves with the exit code. */
 async function demonstrate(flags: Flags): Promise<number> {
@@ -129,4 +117,4 @@ async function runFleet(
   }
 }
 
-process.exitCode = await main();
+process.exitCode = await runCommand('demo:fleet', HELP, readFlags, demonstrate);

@@ -1,8 +1,8 @@
 // `npm run demo:nostr`: a Nostr relay with the limits of limits.json, under load or alone. SIGHUP reads the file again.
 
 import { setInterval } from 'node:timers/promises';
-import { failed } from '../command-line.js';
-import { INTERRUPTED, interruption } from '../interruption.js';
+import { runCommand } from '../demonstration.js';
+import { interruption } from '../interruption.js';
 import { type Flags, HELP, readFlags } from './flags.js';
 import { RelayLimits } from './limits.js';
 import { type LoadReport, runLoad } from './load.js';
@@ -10,18 +10,6 @@ import { HEADER, Refusals } from './refusals.js';
 import { NostrRelay } from './relay.js';
 
 const print = (line: string) => console.log(line);
-
-async function main(): Promise<number> {
-  try {
-    const flags = readFlags(process.argv.slice(2));
-    if (!flags.help) return await run(flags);
-    print(HELP);
-    return 0;
-  } catch (error) {
-    if (interruption.aborted) return INTERRUPTED;
-    return failed('demo:nostr', 'npm run demo:nostr -- --help lists the flags', error);
-  }
-}
 
 /** Runs the relay, alone or under load. Resolves with the exit code. */
 async function run(flags: Flags): Promise<number> {
@@ -89,4 +77,4 @@ function isProtected({ honest, flooder }: LoadReport): boolean {
   return honest.accepted === honest.published && flooder.closed > 0 && flooder.refused > 0;
 }
 
-process.exitCode = await main();
+process.exitCode = await runCommand('demo:nostr', HELP, readFlags, run);

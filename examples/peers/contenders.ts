@@ -23,7 +23,9 @@ type Limit = <T>(weight: number, run: () => Promise<T>) => Promise<T>;
 const ATTEMPTS = 5;
 
 export const CONTENDERS: readonly Contender[] = [
-  { name: 'relay-limiter', start: relayLimiter },
+  { name: 'relay-limiter', start: relayLimiter({}) },
+  // The default of a PolicyLimiter alone: evenly spread, without the pauses of a sliding window.
+  { name: "with 'bucket'", start: relayLimiter({ algorithm: 'bucket' }) },
   other('bottleneck', ({ quota, windowSeconds }) => {
     const limiter = new Bottleneck({
       reservoir: quota,
@@ -60,44 +62,45 @@ export const CONTENDERS: readonly Contender[] = [
   }),
 ];
 
-function relayLimiter(
-  { kind, windows }: Program,
-  hosts: readonly string[],
-  fetch: typeof globalThis.fetch,
-): Sender {
-  const limited = limitedFetch();
-  return async ({ method, path, tokens }) => {
-    const body = tokens > 0 ? { body: JSON.stringify({ max_tokens: tokens }) } : {};
-    const response = await limited(`https://${hosts[0]}${path}`, { method, ...body });
-    return response.status;
-  };
+function relayLimiter(options: { algorithm?: 'bucket' }): Contender['start'] {
+  return ({ kind, windows }, hosts, fetch) => {
+    const limited = limitedFetch();
+    return async ({ method, path, tokens }) => {
+      const body = tokens > 0 ? { body: JSON.stringify({ max_tokens: tokens }) } : {};
+      const response = await limited(`https://${hosts[0]}${path}`, { method, ...body });
+      return response.status;
+    };
 
-  function limitedFetch(): typeof globalThis.fetch {
-    if (kind === 'pool') {
-      const policies = windows.map(({ quota, windowSeconds }) => ({ v: quota, w: windowSeconds }));
-      const file = Object.fromEntries(hosts.map((host) => [host, { policies }]));
-      return limitFetch(fetch, new UpstreamPool(file));
+    function limitedFetch(): typeof globalThis.fetch {
+      if (kind === 'pool') {
+        const policies = windows.map(({ quota, windowSeconds }) => ({
+          v: quota,
+          w: windowSeconds,
+        }));
+        const file = Object.fromEntries(hosts.map((host) => [host, { policies }]));
+        return limitFetch(fetch, new UpstreamPool(file, options));
+      }
+      if (kind === 'routes') {
+        const key = ({ url }: { url: string }) => new URL(url).pathname;
+        return limitFetch(fetch, { common: windows, ...options }, { key });
+      }
+      if (kind === 'points') {
+        const policies = windows.map((window) => ({ ...window, unit: 'points' }));
+        const cost = ({ method }: { method: string }) => ({ points: method === 'GET' ? 1 : 5 });
+        return limitFetch(fetch, { policies, ...options }, { cost });
+      }
+      if (kind === 'tokens') {
+        const tokens = windows.map((window) => ({ ...window, unit: 'tokens' }));
+        const policies = [{ quota: 500, windowSeconds: 60 }, ...tokens];
+        const cost = ({ body }: { body?: unknown }) => ({
+          tokens: (JSON.parse(String(body)) as { max_tokens: number }).max_tokens,
+        });
+        return limitFetch(fetch, { policies, ...options }, { cost });
+      }
+      const weight = hosts.length === 1 && windows[0]?.quota === 6000 ? 20 : 1;
+      return limitFetch(fetch, { policies: windows, ...options }, { cost: () => weight });
     }
-    if (kind === 'routes') {
-      const key = ({ url }: { url: string }) => new URL(url).pathname;
-      return limitFetch(fetch, { common: windows }, { key });
-    }
-    if (kind === 'points') {
-      const policies = windows.map((window) => ({ ...window, unit: 'points' }));
-      const cost = ({ method }: { method: string }) => ({ points: method === 'GET' ? 1 : 5 });
-      return limitFetch(fetch, { policies }, { cost });
-    }
-    if (kind === 'tokens') {
-      const tokens = windows.map((window) => ({ ...window, unit: 'tokens' }));
-      const policies = [{ quota: 500, windowSeconds: 60 }, ...tokens];
-      const cost = ({ body }: { body?: unknown }) => ({
-        tokens: (JSON.parse(String(body)) as { max_tokens: number }).max_tokens,
-      });
-      return limitFetch(fetch, { policies }, { cost });
-    }
-    const weight = hosts.length === 1 && windows[0]?.quota === 6000 ? 20 : 1;
-    return limitFetch(fetch, { policies: windows }, { cost: () => weight });
-  }
+  };
 }
 
 /** Returns a contender with one limit per window, one within the other, for each host; hosts are used in turn. */

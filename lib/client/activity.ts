@@ -72,6 +72,12 @@ export class Activity {
   close(): void {
     this.#isClosed = true;
   }
+
+  /** Accepts no new calls, and resolves when nothing waits or runs. */
+  drain(): Promise<void> {
+    this.close();
+    return this.whenIdle();
+  }
 }
 
 export function closedError(): Error {

@@ -18,7 +18,8 @@ export interface PolicyLimiterOptions {
   policies: readonly Policy[];
   /**
    * How windows are counted. `bucket` (default): one token bucket per window; constant memory, evenly spread.
-   * `sliding`: an exact sliding log; requests are sent as fast as the quotas allow, with pauses. Both never
+   * `sliding`: an exact sliding log; requests are sent as fast as the quotas allow, with pauses, so that a
+   * program is done sooner (docs/client.md has figures). Both never
    * exceed a quota in any interval of its window. `fixed`: fixed windows as in aiohivebot, for comparison.
    */
   algorithm?: Algorithm | undefined;

@@ -26,7 +26,7 @@ import { type Policy, readPolicies } from './policies.js';
 import { type OuterSource, WaitQueue } from './queue.js';
 import { meaningOf, type ResponseMeaning } from './response.js';
 import type { PolicySnapshot } from './snapshot.js';
-import { secondsUntil } from './time.js';
+import { neverBackwards, secondsUntil } from './time.js';
 import { UpstreamLimits } from './upstream-limits.js';
 
 /** The state of a `PolicyLimiter`; a copy. */
@@ -73,6 +73,8 @@ const NOTHING: RateLimitInfo = { policies: [], limits: [], retryAfterSeconds: nu
  */
 export class PolicyLimiter {
   readonly #settings: LimiterSettings;
+  /** Each call reads the clock once. */
+  readonly #readClock: () => number;
   readonly #limits: UpstreamLimits;
   readonly #queue: WaitQueue<Lease, LimiterRequest>;
   readonly #activity: Activity;
@@ -80,11 +82,11 @@ export class PolicyLimiter {
   readonly #changeListeners = new Set<() => void>();
   /** The end of the last block that was an event; -Infinity since a good answer. */
   #blockedUntil = -Infinity;
-  #latestTime = -Infinity;
 
   /** @throws ERR_LIMITER_OPTION if an option is invalid, naming it; ERR_LIMITER_CLOCK */
   constructor(options: PolicyLimiterOptions) {
     this.#settings = readLimiterOptions(options);
+    this.#readClock = neverBackwards(this.#settings.clock);
     this.#limits = new UpstreamLimits(this.#settings, this.#readClock());
     this.#queue = new WaitQueue<Lease, LimiterRequest>(
       {
@@ -330,8 +332,7 @@ export class PolicyLimiter {
 
   /** Accepts no new calls, and resolves when the waiting calls have been served and all leases have ended. */
   drain(): Promise<void> {
-    this.#activity.close();
-    return this.#activity.whenIdle();
+    return this.#activity.drain();
   }
 
   /** Accepts no new calls, and rejects the waiting ones with `ERR_LIMITER_CLOSED`. Leases stay valid. */
@@ -358,13 +359,6 @@ export class PolicyLimiter {
   restore(snapshot: object): void {
     this.#limits.restore(snapshot, this.#readClock());
     this.#notifyChange();
-  }
-
-  // Each call reads the clock once. If the clock steps back, time stands still.
-  #readClock(): number {
-    const now = readClock(this.#settings.clock);
-    if (now > this.#latestTime) this.#latestTime = now;
-    return this.#latestTime;
   }
 
   #readCost(given: number | Costs): Cost {

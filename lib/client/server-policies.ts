@@ -5,7 +5,8 @@ import { type Cost, REQUESTS } from './cost.js';
 import type { OpenLeases, QuotaLease, TakenQuota } from './lease.js';
 import type { Policy } from './policies.js';
 import type { ResponseMeaning } from './response.js';
-import { type PolicyKey, ServerPolicy, type ServerPolicyOptions } from './server-policy.js';
+import { ServerPolicy, type ServerPolicyOptions } from './server-policy.js';
+import type { PolicyKey } from './server-report.js';
 import type { SavedLimit, SavedPolicy } from './snapshot.js';
 
 /** The maximum number of policies that are kept: those reported last. */

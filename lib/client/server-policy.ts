@@ -6,6 +6,7 @@ import { amountOf, type Cost, REQUESTS } from './cost.js';
 import type { OpenLeases, QuotaLease, TakenQuota } from './lease.js';
 import { Pacer } from './pacer.js';
 import type { Policy } from './policies.js';
+import type { PolicyKey, RemainingReport, RemainingState, WindowState } from './server-report.js';
 import { addSeconds } from './time.js';
 import {
   type AccountingOptions,
@@ -41,55 +42,6 @@ export interface ServerPolicyOptions extends AccountingOptions {
   /** The longest wait until a reset that reports have confirmed. */
   readonly maxConfirmedWaitSeconds: number;
   readonly random: () => number;
-}
-
-/** Identifies a policy: by its name, or without a name by its quota (draft 07), and by its partition. */
-export interface PolicyKey {
-  readonly name: string | null;
-  readonly quota: number | null;
-  readonly partitionKey: string | null;
-}
-
-/** A response's report of what remains. */
-export interface RemainingReport {
-  readonly remaining: number;
-  /**
-   * Units that the server may not have counted in `remaining`, because their requests were under way at some
-   * time while the answered request was.
-   */
-  readonly uncounted: Cost;
-  /** The units among `uncounted` that are still under way. */
-  readonly underWay: Cost;
-  /** The units of the answered request, if they were under way until now. */
-  readonly own: Cost;
-  readonly resetSeconds: number;
-  /** The units of a whole window, if the server reports them. */
-  readonly quota: number | null;
-  /** Whether the server has not rounded the reset to whole seconds. */
-  readonly isExact: boolean;
-  /** Whether the server gave no reset, so that `resetSeconds` is an assumption. */
-  readonly isAssumed: boolean;
-  /** The number of the answered request. */
-  readonly number: number;
-}
-
-/** What a snapshot keeps of a policy's remaining units and of its block. Seconds are 0 once they have passed. */
-export interface RemainingState {
-  readonly remaining: number;
-  /** Seconds for which `remaining` must last. */
-  readonly resetSeconds: number;
-  /** Seconds for which no request may be sent. */
-  readonly blockedSeconds: number;
-}
-
-/** What a snapshot keeps of a policy's window. */
-export interface WindowState {
-  readonly quota: number;
-  readonly windowSeconds: number;
-  readonly unit: string;
-  /** Seconds for which the policy stays in force if the server does not report it again. */
-  readonly staysSeconds: number;
-  readonly state: readonly number[];
 }
 
 export class ServerPolicy {

@@ -1,7 +1,6 @@
 // UpstreamPool: several interchangeable upstream nodes with one queue. Each request goes to the node where an
 // answer is expected first.
 
-import { type Clock, readClock } from '../common/clock.js';
 import { invalidValue, type LimiterError, limiterError, show } from '../common/errors.js';
 import { isArray, isInstance, isRecord } from '../common/kinds.js';
 import { nonNegative, readOptions } from '../common/options.js';
@@ -26,6 +25,7 @@ import {
 import { PolicyLimiter } from './policy-limiter.js';
 import { type QueuedRequest, WaitQueue } from './queue.js';
 import { invalidSnapshot, type PolicySnapshot } from './snapshot.js';
+import { neverBackwards } from './time.js';
 import { NodeLease, type NodeState, UpstreamNode } from './upstream-node.js';
 
 /**
@@ -282,8 +282,7 @@ export class UpstreamPool {
 
   /** Accepts no new calls, and resolves when the waiting calls have been served and all leases have ended. */
   drain(): Promise<void> {
-    this.#activity.close();
-    return this.#activity.whenIdle();
+    return this.#activity.drain();
   }
 
   /** Accepts no new calls, and rejects the waiting ones with `ERR_LIMITER_CLOSED`. Leases stay valid. */
@@ -406,13 +405,4 @@ function restoreNode(node: UpstreamNode, snapshot: object): (() => void) | null 
     if (code !== 'ERR_LIMITER_SNAPSHOT') throw error;
     throw limiterError(TypeError, code, `node ${show(node.name)}: ${message}`, error);
   }
-}
-
-/** Returns a clock that stands still while the given one steps back. */
-function neverBackwards(clock: Clock): () => number {
-  let latest = -Infinity;
-  return () => {
-    latest = Math.max(latest, readClock(clock));
-    return latest;
-  };
 }

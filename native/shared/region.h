@@ -83,7 +83,9 @@ class SharedRegion {
   unsigned char* headAt(uint32_t shard) const noexcept { return heads_ + shard * headBytes_; }
   // The names of a table, those of one shard after those of another. In each shard, names of
   // earlier tables have `before` bytes.
-  size_t namesAt(size_t before) const noexcept { return namesAt_ + before * shards_; }
+  size_t namesAt(size_t before) const noexcept {
+    return namesAt_ + before * static_cast<size_t>(shards_);
+  }
   // Where the two places for rules begin; see rule-config.h.
   size_t configAt() const noexcept { return configAt_; }
   // The pages of a table, one for each shard. In each shard, pages of earlier tables have `before`

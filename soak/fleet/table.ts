@@ -31,17 +31,35 @@ export function textTable(results: readonly Result[]): string {
   return rows.map(line).join('\n');
 }
 
-export function markdownTable(results: readonly Result[]): string {
-  const rule = HEAD.map((_, at) => (RIGHT.includes(at) ? '---:' : '---'));
-  const [head, ...body] = [HEAD, ...results.map(cells)].map((row) => `| ${row.join(' | ')} |`);
-  return [head, `|${rule.join('|')}|`, ...body].join('\n');
-}
-
-/** Returns a document with another table. @throws if the document has no place for it. */
-export function withTable(document: string, table: string): string {
+/**
+ * Returns a document whose table has these results, and of what was not run those that it had. `order`: the
+ * names of all faults. @throws if the document has no place for a table.
+ */
+export function withResults(
+  document: string,
+  results: readonly Result[],
+  order: readonly string[],
+): string {
   const [begin, end] = [document.indexOf(BEGIN), document.indexOf(END)];
   if (begin < 0 || end < begin) throw new Error(`the document has no lines ${BEGIN} and ${END}`);
+  const lines = new Map<string, string>();
+  const old = document
+    .slice(begin, end)
+    .split('\n')
+    .filter((text) => text.startsWith('| '));
+  for (const line of [...old.slice(1), ...results.map((one) => markdownLine(cells(one)))]) {
+    lines.set(line.split('|').slice(1, 4).join('|'), line);
+  }
+  const place = (line: string) => order.indexOf(line.split(' | ')[0]?.slice(2) as string);
+  const body = [...lines.values()].filter((line) => place(line) >= 0);
+  body.sort((a, b) => place(a) - place(b));
+  const rule = HEAD.map((_, at) => (RIGHT.includes(at) ? '---:' : '---'));
+  const table = [markdownLine(HEAD), `|${rule.join('|')}|`, ...body].join('\n');
   return `${document.slice(0, begin + BEGIN.length)}\n\n${table}\n\n${document.slice(end)}`;
+}
+
+function markdownLine(row: readonly string[]): string {
+  return `| ${row.join(' | ')} |`;
 }
 
 function cells({ row, mode, policy, outcome }: Result): string[] {

@@ -225,10 +225,11 @@ describe('collectMetrics with a RuleLimiter', () => {
 /** A Redis client that returns the replies of an available store; its calls reject while `server.isAway` is true. */
 function storeClient(server = { isAway: false }): object {
   const nothing = () => {};
-  const answer = async (text: string) => {
+  const answer = async (text: string, { arguments: args }: { arguments: string[] }) => {
     if (server.isAway) throw new Error('Socket closed unexpectedly');
     if (text.includes('ZADD')) return ['run', '1000', 3, 'epoch', '', '0', '0'];
-    return ['4', 0, '0', 0, '30'];
+    // A first check has the fewest arguments.
+    return args.length <= 2 ? 99 : ['4', 0, '0', 0, '30'];
   };
   return { eval: answer, evalSha: answer, connect: nothing, on: nothing, off: nothing };
 }
@@ -256,17 +257,18 @@ describe('collectMetrics with shared limiters', () => {
     const { register } = collect({ shared: { limit, local } });
     const all = () => scrape(register);
     const of = (samples: Map<string, number>, name: string) => samples.get(`relay_limiter_${name}`);
-    for (let n = 0; n < 2; n += 1) await limit.checkAsync('p');
+    for (let n = 0; n < 3; n += 1) await limit.checkAsync('p');
     local.check('p');
     const before = await all();
-    expect(of(before, 'shared_checks_total{limiter="limit",verdict="allow"}')).toBe(2);
+    expect(of(before, 'shared_checks_total{limiter="limit",verdict="allow"}')).toBe(3);
+    expect(of(before, 'shared_overload_checks_total{limiter="limit"}')).toBe(0);
     expect(of(before, 'shared_checks_total{limiter="local",verdict="allow"}')).toBe(1);
     expect(of(before, 'leased_tokens{limiter="limit"}')).toBe(2);
     expect(of(before, 'shared_tracked_peers{limiter="limit"}')).toBe(1);
     expect(of(before, 'store_up{limiter="limit"}')).toBe(1);
     expect(of(before, 'store_up{limiter="local"}')).toBe(undefined);
     expect(of(before, 'store_nodes{limiter="limit"}')).toBe(3);
-    expect(of(before, 'store_calls_total{limiter="limit",kind="peer"}')).toBe(1);
+    expect(of(before, 'store_calls_total{limiter="limit",kind="peer"}')).toBe(2);
     expect(of(before, 'store_downs_total{limiter="limit"}')).toBe(0);
     server.isAway = true;
     for (let n = 0; n < 3; n += 1) await limit.checkAsync(`q${n}`);

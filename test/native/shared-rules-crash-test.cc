@@ -183,6 +183,7 @@ RuleAnswer check(SharedRules& rules, unsigned peer, double now, double cost = 1)
   Keys keys(peer);
   return rules.callByKeys(
       keys.keys(), rules.keyedScopes(kMask, 0, now), rules.askedSingles(kMask, 0), now,
+      Patience::kShort,
       [&](SharedRules::Core& core, const SharedRules::ScopeKey* found, uint32_t scopes,
           double time) { return core.check(found, scopes, 0, time, numbers); });
 }
@@ -193,6 +194,7 @@ RuleAnswer charge(SharedRules& rules, unsigned peer, double now, double cost) {
   Keys keys(peer);
   return rules.callByKeys(
       keys.keys(), rules.keyedScopes(kMask, 0, now), rules.askedSingles(kMask, 0), now,
+      Patience::kShort,
       [&](SharedRules::Core& core, const SharedRules::ScopeKey* found, uint32_t scopes,
           double time) { return core.charge(found, scopes, 0, time, numbers); });
 }
@@ -227,48 +229,50 @@ using Content = std::map<std::tuple<unsigned, uint64_t, uint64_t>, Stored>;
 Content contentOf(SharedRules& rules) {
   Content content;
   for (uint32_t shard = 0; shard < rules.shards(); ++shard) {
-    const Entered entered = rules.withShard(Needs::kAnyRules, shard, 0, [&](double) {
-      rules.eachKeyed([&](unsigned i) {
-        auto& scope = rules.scope(i);
-        auto& offenders = scope.offenders();
-        size_t records = 0;
-        size_t offending = 0;
-        size_t punished = 0;
-        uint64_t violations = 0;
-        uint64_t cursor = 0;
-        scope.records().visit(
-            0, cursor, [&](const Fingerprint& fingerprint, const double* state, unsigned room) {
-              require(room == 5, "records have room for more rules");
-              require(scope.records().find(fingerprint) == state, "every record is found");
-              ++records;
-              Stored& peer = content[{i, fingerprint.low, fingerprint.high}];
-              peer.hasRecord = true;
-              std::copy_n(state, 3, peer.numbers);
-              if (const Offender* offender = offenders.table().find(fingerprint)) {
-                ++offending;
-                peer.violations = offender->violations;
-                violations += offender->violations;
-              }
-              if (const Punishment* punishment = offenders.find(fingerprint)) {
-                ++punished;
-                peer.hasPunishment = true;
-                peer.level = punishment->level;
-                peer.levelAt = punishment->levelAt;
-                peer.banLevel = punishment->banLevel;
-                peer.banEnd = punishment->banEnd;
-                const bool isInForce = kNow < punishment->banEnd;
-                require(!isInForce || offenders.banSecondsLeft(fingerprint, kNow) > 0,
-                        "a ban in force is found");
-              }
-            });
-        require(records == scope.records().size(), "a scope counts its records");
-        require(offending == offenders.size(), "each offender has a record");
-        require(violations == offenders.table().totalViolations(), "the violations are counted");
-        size_t bans = 0;
-        offenders.eachBan(kNever, [&](const Punishment&, const StoredKey&) { ++bans; });
-        require(bans <= punished, "each punishment has an offender");
-      });
-    });
+    const Entered entered =
+        rules.withShard(Needs::kAnyRules, Patience::kLong, shard, 0, [&](double) {
+          rules.eachKeyed([&](unsigned i) {
+            auto& scope = rules.scope(i);
+            auto& offenders = scope.offenders();
+            size_t records = 0;
+            size_t offending = 0;
+            size_t punished = 0;
+            uint64_t violations = 0;
+            uint64_t cursor = 0;
+            scope.records().visit(
+                0, cursor, [&](const Fingerprint& fingerprint, const double* state, unsigned room) {
+                  require(room == 5, "records have room for more rules");
+                  require(scope.records().find(fingerprint) == state, "every record is found");
+                  ++records;
+                  Stored& peer = content[{i, fingerprint.low, fingerprint.high}];
+                  peer.hasRecord = true;
+                  std::copy_n(state, 3, peer.numbers);
+                  if (const Offender* offender = offenders.table().find(fingerprint)) {
+                    ++offending;
+                    peer.violations = offender->violations;
+                    violations += offender->violations;
+                  }
+                  if (const Punishment* punishment = offenders.find(fingerprint)) {
+                    ++punished;
+                    peer.hasPunishment = true;
+                    peer.level = punishment->level;
+                    peer.levelAt = punishment->levelAt;
+                    peer.banLevel = punishment->banLevel;
+                    peer.banEnd = punishment->banEnd;
+                    const bool isInForce = kNow < punishment->banEnd;
+                    require(!isInForce || offenders.banSecondsLeft(fingerprint, kNow) > 0,
+                            "a ban in force is found");
+                  }
+                });
+            require(records == scope.records().size(), "a scope counts its records");
+            require(offending == offenders.size(), "each offender has a record");
+            require(violations == offenders.table().totalViolations(),
+                    "the violations are counted");
+            size_t bans = 0;
+            offenders.eachBan(kNever, [&](const Punishment&, const StoredKey&) { ++bans; });
+            require(bans <= punished, "each punishment has an offender");
+          });
+        });
     require(entered == Entered::kYes, "a shard can be locked");
   }
   double single[1 + kMaxRules] = {};
@@ -366,7 +370,7 @@ void interrupt(const char* what, double cost, const std::function<void(SharedRul
   Copies repairs(bytes);
   record(file, repairs, bytes, [](SharedRules& own) {
     for (uint32_t shard = 0; shard <= own.shards(); ++shard)
-      own.withShard(Needs::kAnyRules, shard, 0, [](double) {});
+      own.withShard(Needs::kAnyRules, Patience::kLong, shard, 0, [](double) {});
   });
   requireKept(repairs);
   // The file can be used on.

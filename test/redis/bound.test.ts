@@ -48,7 +48,7 @@ const anyScenario: fc.Arbitrary<Scenario> = fc
     // Nodes that lose much take the store for down, and admit next to nothing.
     loss: fc.oneof(fc.constant(0), number(0, 0.02), number(0, 0.3)),
     restarts: fc.nat(5),
-    outages: fc.constant([]),
+    outages: fc.constant<Scenario['outages']>([]),
   })
   .map((scenario) => ({ ...scenario, load: Math.min(scenario.load, MAX_LOAD / scenario.nodes) }));
 

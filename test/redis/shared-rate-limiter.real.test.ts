@@ -124,8 +124,8 @@ describe.skipIf(NO_STORE).each(Object.entries(CLIENTS))(
     it('returns unspent tokens if a peer is removed, and if it closes', async () => {
       const options = { rateLimit: 0.001, burstLimit: 100, prefix: 'back' };
       const a = limiter(options);
-      await a.checkAsync('p');
-      await a.checkAsync('q');
+      // The second check of a peer requests a lease.
+      for (const key of ['p', 'q', 'p', 'q']) await a.checkAsync(key);
       expect(a.getStats().leasedTokens).toBeGreaterThan(10);
       a.removePeer('p');
       // close() is called before the store has answered.
@@ -134,7 +134,7 @@ describe.skipIf(NO_STORE).each(Object.entries(CLIENTS))(
       const b = limiter(options);
       expect(await b.checkAsync('r', 100)).toEqual(['allow', 0]);
       for (const key of ['p', 'q']) {
-        expect(await b.checkAsync(key, 99)).toEqual(['allow', 0]);
+        expect(await b.checkAsync(key, 98)).toEqual(['allow', 0]);
         expect((await b.checkAsync(key))[0]).toBe('delay');
       }
     });
@@ -148,10 +148,10 @@ describe.skipIf(NO_STORE).each(Object.entries(CLIENTS))(
 
     it('keeps at most maxPeers peers, and returns the tokens of evicted ones', async () => {
       const shared = limiter({ rateLimit: 0.001, burstLimit: 50, maxPeers: 10 });
-      for (let i = 0; i < 100; i += 1) await shared.checkAsync(`peer-${i}`);
+      for (let i = 0; i < 200; i += 1) await shared.checkAsync(`peer-${i >> 1}`);
       expect(shared.getStats().trackedPeers).toBeLessThanOrEqual(10);
       expect(shared.getStats().evictions).toBeGreaterThanOrEqual(90);
-      expect(await shared.checkAsync('peer-0', 49)).toEqual(['allow', 0]);
+      expect(await shared.checkAsync('peer-0', 48)).toEqual(['allow', 0]);
     });
 
     it.each(['strict', 'leased'] as const)(

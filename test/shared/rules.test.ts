@@ -3,6 +3,7 @@
 import { openSync, readFileSync, writeSync } from 'node:fs';
 import { type RuleBan, RuleLimiter, type RuleLimiterOptions, removeShared } from 'relay-limiter';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { sharedCommand } from '../../dist/cli/shared.js';
 import { loadNative } from '../../dist/engine/native.js';
 import { buildPlan } from '../rules/plans.js';
 import { codeOf, TESTS_NATIVE } from '../support/limiters.js';
@@ -119,7 +120,7 @@ describe.runIf(TESTS_NATIVE)('RuleLimiters with one shared table', () => {
     const saved = JSON.parse(JSON.stringify(second.snapshot()));
     expect(saved.scopes).toMatchObject([
       { scope: 'connection', peers: [{ key: 'c1', violations: 1 }] },
-      { scope: 'address', peers: [] },
+      { scope: 'address', peers: [{ key: KEYS.address, violations: 1 }] },
       { scope: 'server', single: {} },
     ]);
     expect(first.snapshot().scopes).toHaveLength(3);
@@ -150,6 +151,39 @@ describe.runIf(TESTS_NATIVE)('RuleLimiters with one shared table', () => {
     }
     const { peers, evictions } = first.getStats().scopes['connection'] ?? {};
     expect([peers, evictions]).toEqual([20, 80]);
+  });
+
+  test('are shown on the command line with the rules in force', () => {
+    const open = table();
+    const limiter = open();
+    const path = limiter.shared?.path as string;
+    limiter.update({
+      rules: {
+        ...OPTIONS.rules,
+        trial: { scope: 'address', quota: 9, windowSeconds: 60, dryRun: true },
+      },
+      plans: { paid: { messages: null } },
+    });
+    limiter.check(KEYS, 6);
+    limiter.ban('connection', 'c2\x1b', 600);
+    const text = sharedCommand([path]) as string;
+    expect(text).toContain(
+      '"trial" {"scope":"address","quota":9,"windowSeconds":60,"dryRun":true}\n            plans "paid"',
+    );
+    expect(text).toMatch(
+      /^scope +"connection"\npeers +2 of 1,000: 0\.2%\nviolations +1\n +1 {2}"c1"$/m,
+    );
+    expect(text).toMatch(/^bans +1\n +\d{3} s {2}"c2\\u001b"$/m);
+    expect(JSON.parse(sharedCommand([path, '--json']) as string)).toMatchObject({
+      limiter: 'RuleLimiter',
+      config: { maxPeers: 1000 },
+      peers: 3,
+      rules: { rules: { trial: { quota: 9 } }, plans: { paid: { messages: null } } },
+      scopes: { address: { peers: 1, totalViolations: 1 }, connection: { bans: { count: 1 } } },
+    });
+    // It has joined for a moment only.
+    expect(limiter.shared?.attached).toBe(1);
+    expect(limiter.getStats().outcomes).toMatchObject({ delay: 1 });
   });
 });
 

@@ -9,7 +9,7 @@ import type { FleetLimit } from '../../out/soak/fleet/messages.js';
 import { outcomeOf, verdictOf } from '../../out/soak/fleet/outcome.js';
 import { ROWS } from '../../out/soak/fleet/rows.js';
 import { runsOf } from '../../out/soak/fleet/runs.js';
-import { markdownTable, type Result, textTable, withTable } from '../../out/soak/fleet/table.js';
+import { type Result, textTable, withResults } from '../../out/soak/fleet/table.js';
 
 const LIMIT: FleetLimit = {
   ...{ mode: 'leased', onStoreFailure: 'closed' },
@@ -123,17 +123,38 @@ describe('the table of the fleet', () => {
     ]);
   });
 
-  it('replaces the one in the document', () => {
-    const [begin, end] = [
-      '<!-- Made by `npm run soak:fleet -- --write`. -->',
-      '<!-- End of the table. -->',
-    ];
-    const table = markdownTable(results);
-    expect(table.split('\n')[2]).toBe('| no fault | leased | closed | 285 | 301 | none | holds |');
-    const once = withTable(`before\n${begin}\nold\n${end}\nafter\n`, table);
-    expect(once).toBe(`before\n${begin}\n\n${table}\n\n${end}\nafter\n`);
-    expect(withTable(once, table)).toBe(once);
-    expect(() => withTable('no place', table)).toThrow('the document has no lines');
+  const [begin, end] = [
+    '<!-- Made by `npm run soak:fleet -- --write`. -->',
+    '<!-- End of the table. -->',
+  ];
+  const order = ['no fault', 'node: kill', 'store: FLUSHALL'];
+  const empty = `before\n${begin}\n${end}\nafter\n`;
+
+  it('is written into its place in the document', () => {
+    const text = withResults(empty, results, order);
+    expect(text.split('\n')).toEqual([
+      ...['before', begin, ''],
+      '| fault | mode | policy | admitted | bound | highest excess | verdict |',
+      '|---|---|---|---:|---:|---:|---|',
+      '| no fault | leased | closed | 285 | 301 | none | holds |',
+      '| store: FLUSHALL | strict | closed | 1285 | 1250 | 80.0 | above, at most 80 documented |',
+      ...['', end, 'after', ''],
+    ]);
+    expect(withResults(text, results, order)).toBe(text);
+    expect(() => withResults('no place', results, order)).toThrow('the document has no lines');
+  });
+
+  it('keeps what was not run, in the order of the faults, and drops faults that are gone', () => {
+    const [quiet, flush] = results as [Result, Result];
+    const once = withResults(empty, [flush, { ...quiet, row: 'gone' }, quiet], ['gone', ...order]);
+    const kill = { ...quiet, row: 'node: kill' };
+    const calmer = { ...quiet, outcome: { ...quiet.outcome, admitted: 7 } };
+    const rows = withResults(once, [kill, calmer], order).split('\n').slice(5, -4);
+    expect(rows.map((row) => row.split(' | ').slice(0, 4))).toEqual([
+      ['| no fault', 'leased', 'closed', '7'],
+      ['| node: kill', 'leased', 'closed', '285'],
+      ['| store: FLUSHALL', 'strict', 'closed', '1285'],
+    ]);
   });
 });
 

@@ -3,6 +3,7 @@
 
 import { SharedRateLimiter, type SharedRateLimiterOptions } from '../../../lib/redis/index.js';
 import { leaseLifetimes } from '../../../lib/redis/store/limit.js';
+import { SYNC_LIMIT } from '../../../lib/redis/store/limit-version.js';
 import { DEFAULT_DEADLINE_SECONDS } from '../../../lib/redis/store/options.js';
 import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
 import { ENGINES } from '../../support/limiters.js';
@@ -177,8 +178,14 @@ class Simulation {
 
   #client(): object {
     const call = (method: 'eval' | 'evalSha') => {
-      return (source: string, { keys, arguments: args }: { keys: string[]; arguments: string[] }) =>
-        this.#roundTrip(() => this.store[method](source, keys, args));
+      return (
+        source: string,
+        { keys, arguments: args }: { keys: string[]; arguments: string[] },
+      ) => {
+        // The limit does not change here.
+        if (source === SYNC_LIMIT) return Promise.resolve('');
+        return this.#roundTrip(() => this.store[method](source, keys, args));
+      };
     };
     const nothing = () => {};
     return {
