@@ -149,7 +149,12 @@ async function shaOfStrict(name: keyof Clients, client: Clients[keyof Clients]):
       };
     },
   });
-  const shared = new SharedRateLimiter({ client: watched, mode: 'strict', ...LIMIT });
+  const shared = new SharedRateLimiter({
+    client: watched,
+    mode: 'strict',
+    deadlineSeconds: 10,
+    ...LIMIT,
+  });
   // The first check also loads the script.
   for (let i = 0; i < 2; i += 1) await shared.checkAsync('alone');
   await shared.close();

@@ -198,6 +198,26 @@ describe.each(ENGINES)('SharedRateLimiter in mode leased, with the %s engine,', 
     );
   });
 
+  it('refills what first checks took only once no node can still admit them', async () => {
+    const limit = { rateLimit: 100, burstLimit: 99 };
+    world = createWorld(3, limit);
+    for (const node of world.nodes) for (let n = 0; n < 2; n += 1) void node.checkAsync('loads');
+    await world.time.run(1);
+    world.roundTripSeconds = 0.09;
+    const verdicts = world.nodes.map((node) => node.checkAsync('p', 33));
+    await world.time.run(0.095);
+    for (const [action] of await Promise.all(verdicts)) {
+      expect(action).toBe('allow');
+      world.admissions.push({ at: world.time.now, cost: 33 });
+    }
+    // The store decided about these 0.045 seconds before they were admitted.
+    world.roundTripSeconds = 0;
+    expect(await world.check(first(), 3)).toBe(false);
+    expect(world.excess(limit)).toBeLessThanOrEqual(ROUNDING);
+    await world.time.run(0.6);
+    expect(await world.check(first(), 3)).toBe(true);
+  });
+
   it('answers a check that needs two requests within one deadline', async () => {
     world = createWorld(1, { rateLimit: 10, burstLimit: 100 });
     await world.lease(first());
