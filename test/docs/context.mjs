@@ -52,6 +52,13 @@ Object.assign(globalThis, {
 
 /** What fragments of a page mean by a name that means something else on other pages. */
 const OF_PAGES = {
+  'docs/fleet.md': async () => {
+    const { SharedRateLimiter } = await import('relay-limiter/redis');
+    const store = globalThis.client;
+    return (
+      store && { limiter: new SharedRateLimiter({ client: store, rateLimit: 50, burstLimit: 100 }) }
+    );
+  },
   'docs/client.md': () => ({
     limiter: new client.PolicyLimiter({
       policies: [
