@@ -302,7 +302,7 @@ describe('SharedBans', () => {
     for (const bans of [one, two]) {
       const { count, bans: longest } = bans.getBans(2);
       expect([count, longest.map(([key]) => key)]).toEqual([3, ['q', 'r']]);
-      expect(longest[0]?.[1]).toBeCloseTo(597, 3);
+      expect(longest[0]?.[1]).toBeCloseTo(597, 1);
     }
     expect(one.getBans(0)).toEqual({ count: 3, bans: [] });
     expect(() => one.getBans(-1)).toThrow(expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }));
