@@ -394,7 +394,9 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
    * import { SharedRateLimiter } from 'relay-limiter/redis';
    *
    * const client = new Redis(process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379');
-   * const limiter = new SharedRateLimiter({ client, prefix: 'stats', rateLimit: 1, burstLimit: 1 });
+   * const limit = { prefix: 'login', rateLimit: 0.1, burstLimit: 1 };
+   * const limiter = new SharedRateLimiter({ client, ...limit, deadlineSeconds: 5 });
+   * await limiter.ready();
    * for (let n = 0; n < 3; n += 1) await limiter.checkAsync('203.0.113.7');
    * const { nodes, offenders } = await limiter.getFleetStats();
    * console.log(nodes, offenders); // 1 [ { key: '203.0.113.7', refusals: 2 } ]
