@@ -201,7 +201,9 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
    * import { SharedRateLimiter } from 'relay-limiter/redis';
    *
    * const client = new Redis(process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379');
-   * const limiter = new SharedRateLimiter({ client, rateLimit: 50, burstLimit: 100 });
+   * const limit = { rateLimit: 50, burstLimit: 100 };
+   * const limiter = new SharedRateLimiter({ client, ...limit, deadlineSeconds: 5 });
+   * await limiter.ready();
    * await limiter.update({ rateLimit: 20 });
    * console.log(limiter.rateLimit, limiter.burstLimit); // 20 100
    * await limiter.close();
