@@ -35,9 +35,9 @@ const blocks = PAGES.filter((page) => page === 'README.md' || page.startsWith('d
   .filter(({ language }) => language === 'js' || language === 'ts')
   .filter(({ code }) => !RECIPES.has(code.trim()));
 
-/** Whether the block needs a store. */
-const needsStore = ({ code }: Block) =>
-  /relay-limiter\/redis|createClient|await limiter\.update/.test(code);
+/** Whether the block needs a store. Fragments of docs/fleet.md find a limiter that uses one. */
+const needsStore = ({ page, code }: Block & { page: string }) =>
+  page === 'docs/fleet.md' || /relay-limiter\/redis|createClient/.test(code);
 
 /** Whether it is a fragment about the Fastify plugin, in which `app` is an instance of Fastify. */
 const isFastify = ({ code }: Block) => /app\.(register|setErrorHandler)\(/.test(code);
