@@ -48,7 +48,7 @@ export const KINDS_PER_PROGRAM: number = 2 ** MAX_SCOPES;
 const NO_JITTER = 0.5;
 
 /** The arguments of a call by keys, as the engine takes them. The costs are in RULE_NUMBERS. */
-class RuleCall implements ResolvedKeys {
+export class RuleCall implements ResolvedKeys {
   /** The keys as they are given, then as they are resolved. */
   readonly keys: (string | undefined)[];
   mask = 0;

@@ -118,10 +118,25 @@ export abstract class RuleLimiterState {
   /** Repeats a call until this limiter has had the rules of its file. @internal */
   withRules<Result>(call: () => Result): Result {
     for (;;) {
-      const result = call();
+      let result: Result;
+      try {
+        result = call();
+      } catch (error) {
+        this.adoptAfter(error);
+        continue;
+      }
       if (this.core.takeOutdated?.() !== true) return result;
       this.adoptRules();
     }
+  }
+
+  /**
+   * Adopts the rules that another process has set, if a call has failed because of a plan or a unit that this limiter does
+   * not know yet: repeat the call. Else throws the error. @internal
+   */
+  adoptAfter(error: unknown): void {
+    if (this.#rules === undefined || !isUnknownName(error) || this.#rules.isCurrent()) throw error;
+    this.adoptRules();
   }
 
   /** Replaces the rules by what `next` makes of them, for all limiters that share a table. @internal */
@@ -351,4 +366,10 @@ function betterError(engine: Engine, path: string, text: string, error: unknown)
   } catch {
     return error;
   }
+}
+
+/** Whether an error may be about a plan or a unit that does not exist. */
+function isUnknownName(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return code === 'ERR_LIMITER_OPTION' || code === 'ERR_LIMITER_COST';
 }

@@ -7,6 +7,7 @@ import { RULE_OUTDATED } from '../engine/rules.js';
 import { BackgroundCleanup } from '../limiters/background-cleanup.js';
 import { hasBanSubscribers, publishBan } from '../limiters/ban-channel.js';
 import { compile, readSections } from './compile.js';
+import type { RuleCall } from './limiter-context.js';
 import { RuleLimiterState } from './rule-limiter-state.js';
 import { RulePeer } from './rule-peer.js';
 import { RuleScope } from './rule-scope.js';
@@ -116,7 +117,13 @@ export class RuleLimiter extends RuleLimiterState {
   ): RuleVerdict {
     const now = this.now();
     const { context } = this;
-    const call = context.prepare(keys, cost, action, plan, bytes);
+    let call: RuleCall;
+    try {
+      call = context.prepare(keys, cost, action, plan, bytes);
+    } catch (error) {
+      this.adoptAfter(error);
+      return this.checkBytes(bytes, keys, cost, action, plan);
+    }
     const { listed } = call;
     context.setKind(call.program, call.mask);
     const answer =

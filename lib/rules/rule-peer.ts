@@ -23,6 +23,7 @@ interface Owner {
   readonly context: LimiterContext;
   now(): number | undefined;
   adoptRules(): void;
+  adoptAfter(error: unknown): void;
   checkBytes(bytes: number, keys: Keys, cost?: Cost, action?: string, plan?: string): RuleVerdict;
   peek(keys: Keys, cost?: Cost, action?: string, plan?: string): RulePeek;
   peekBytes(bytes: number, keys: Keys, cost?: Cost, action?: string, plan?: string): RulePeek;
@@ -84,7 +85,7 @@ export class RulePeer {
   /** @internal */
   constructor(limiter: Owner, keys: Keys | string, plan: string | undefined) {
     const { context } = limiter;
-    context.planIndexOf(plan);
+    requirePlan(limiter, plan);
     this.#limiter = limiter;
     this.#keys = context.ownKeys(keys);
     this.#plan = plan === undefined ? undefined : detachString(plan);
@@ -200,7 +201,7 @@ export class RulePeer {
    */
   assign(keys: Keys, plan?: string): void {
     const { context } = this.#limiter;
-    context.planIndexOf(plan);
+    requirePlan(this.#limiter, plan);
     const added = context.ownKeys(keys);
     this.#requireAssignable?.(added);
     const all = context.ownKeys({ ...this.#keys, ...added });
@@ -237,7 +238,12 @@ export class RulePeer {
   #checkBytes(bytes: number, cost: Cost | undefined, action: string | undefined): RuleVerdict {
     const { context } = this.#limiter;
     const now = this.#limiter.now();
-    context.prepareCost(cost, bytes);
+    try {
+      context.prepareCost(cost, bytes);
+    } catch (error) {
+      this.#limiter.adoptAfter(error);
+      return this.#checkBytes(bytes, cost, action);
+    }
     // No code of the user runs from here to the engine's answer.
     if (this.#version !== context.version) this.#refresh();
     const program = context.programOf(this.#planIndex, action);
@@ -329,5 +335,15 @@ export class RulePeer {
     this.#place2 = RULE_SLOTS[6] as number;
     this.#low2 = RULE_SLOTS[7] as number;
     this.#high2 = RULE_SLOTS[8] as number;
+  }
+}
+
+/** @throws `ERR_LIMITER_OPTION` for an unknown plan */
+function requirePlan(limiter: Owner, plan: string | undefined): void {
+  try {
+    limiter.context.planIndexOf(plan);
+  } catch (error) {
+    limiter.adoptAfter(error);
+    requirePlan(limiter, plan);
   }
 }

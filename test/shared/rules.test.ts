@@ -66,6 +66,47 @@ describe.runIf(TESTS_NATIVE)('RuleLimiters with one shared table', () => {
     expect(first.shared).toMatchObject({ attached: 2, detached: false });
   });
 
+  test('know a plan and a unit that another one has just added, in every call', () => {
+    const calls: [name: string, call: (limiter: RuleLimiter) => unknown][] = [
+      ['check', (limiter) => limiter.check(KEYS, { rows: 2 }, undefined, 'paid').outcome],
+      ['peek', (limiter) => limiter.peek(KEYS, { rows: 2 }, undefined, 'paid').verdict.outcome],
+      ['refund', (limiter) => limiter.refund(KEYS, { rows: 2 }, undefined, 'paid')],
+      ['charge', (limiter) => limiter.charge(KEYS, { rows: 2 }, undefined, 'paid')],
+      ['open', (limiter) => limiter.open(KEYS, 'paid').plan],
+    ];
+    const results = calls.map(([name, call]) => {
+      const open = table();
+      const [first, second] = [open(), open()];
+      const opened = second.open(KEYS);
+      first.update({
+        rules: { ...OPTIONS.rules, rows: { scope: 'connection', unit: 'rows', rateLimit: 1 } },
+        plans: { paid: { messages: null } },
+      });
+      const result = call(second);
+      opened.assign({}, 'paid');
+      expect(opened.check({ rows: 1 }).outcome).toBe('allow');
+      expect(codeOf(() => second.check(KEYS, { lines: 1 }))).toBe('ERR_LIMITER_COST');
+      expect(codeOf(() => second.open(KEYS, 'gold'))).toBe('ERR_LIMITER_OPTION');
+      return [name, result];
+    });
+    expect(Object.fromEntries(results)).toEqual({
+      ...{ check: 'allow', peek: 'allow', refund: undefined, charge: undefined, open: 'paid' },
+    });
+  });
+
+  test('know a unit that another one has just added, in a check of an opened peer', () => {
+    const open = table();
+    const [first, second] = [open(), open()];
+    const opened = second.open(KEYS);
+    const assigned = second.open(KEYS);
+    const rows = { scope: 'connection', unit: 'rows', rateLimit: 1 } as const;
+    first.update({ rules: { ...OPTIONS.rules, rows } });
+    expect(opened.check({ rows: 1 }).outcome).toBe('allow');
+    first.update({ plans: { paid: { messages: null } } });
+    assigned.assign({}, 'paid');
+    expect(assigned.plan).toBe('paid');
+  });
+
   test('report a ban where it begins, and see and end those of each other', () => {
     const open = table();
     const bans: [number, RuleBan][] = [];
