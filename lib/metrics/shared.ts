@@ -40,6 +40,7 @@ export type SharedFigures = SharedLimitFigures | SharedBanFigures;
 
 /** A `SharedRateLimiter` or `SharedBans`. */
 export interface WatchedShared {
+  /** Returns the statistics of this process. */
   getStats(): SharedFigures;
 }
 

@@ -16,7 +16,6 @@ import * as http from 'relay-limiter/http';
 import * as metrics from 'relay-limiter/metrics';
 import * as net from 'relay-limiter/net';
 import * as persist from 'relay-limiter/persist';
-import { SharedRateLimiter } from 'relay-limiter/redis';
 import * as websocket from 'relay-limiter/websocket';
 import * as ws from 'relay-limiter/ws';
 import { WebSocketServer } from 'ws';
@@ -53,6 +52,13 @@ Object.assign(globalThis, {
 
 /** What fragments of a page mean by a name that means something else on other pages. */
 const OF_PAGES = {
+  'docs/fleet.md': async () => {
+    const { SharedRateLimiter } = await import('relay-limiter/redis');
+    const store = globalThis.client;
+    return (
+      store && { limiter: new SharedRateLimiter({ client: store, rateLimit: 50, burstLimit: 100 }) }
+    );
+  },
   'docs/client.md': () => ({
     limiter: new client.PolicyLimiter({
       policies: [
@@ -93,11 +99,7 @@ async function storeContext() {
   const url = process.env.REDIS_URL;
   if (!url) return {};
   const { createClient } = await import('redis');
-  const client = await createClient({ url }).connect();
-  return {
-    client,
-    ...(page === 'docs/fleet.md' && { limiter: new SharedRateLimiter({ client }) }),
-  };
+  return { client: await createClient({ url }).connect() };
 }
 
 const page = process.env.RELAY_LIMITER_PAGE ?? '';

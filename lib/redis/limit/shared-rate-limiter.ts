@@ -181,10 +181,12 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     return this.#config.rateLimit;
   }
 
+  /** The capacity of a bucket, in tokens. */
   get burstLimit(): number {
     return this.#config.burstLimit;
   }
 
+  /** The number of violations from which a refusal is `disconnect`; null: none is. */
   get disconnectThreshold(): number | null {
     return this.#config.disconnectThreshold;
   }

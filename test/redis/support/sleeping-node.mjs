@@ -8,6 +8,8 @@ const client = createClient({ url });
 await client.on('error', () => {}).connect();
 const limit = { rateLimit: 1, burstLimit: 100, leaseSeconds: 1000, deadlineSeconds: 100 };
 const limiter = new SharedRateLimiter({ client, engine, onStoreFailure: 'closed', ...limit });
+// The second check of a peer takes a lease.
+await limiter.checkAsync('peer');
 await limiter.checkAsync('peer');
 process.on('disconnect', () => process.exit());
 process.on('message', () => process.send(limiter.getStats().leasedTokens));
