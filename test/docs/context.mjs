@@ -16,7 +16,6 @@ import * as http from 'relay-limiter/http';
 import * as metrics from 'relay-limiter/metrics';
 import * as net from 'relay-limiter/net';
 import * as persist from 'relay-limiter/persist';
-import { SharedRateLimiter } from 'relay-limiter/redis';
 import * as websocket from 'relay-limiter/websocket';
 import * as ws from 'relay-limiter/ws';
 import { WebSocketServer } from 'ws';
@@ -100,11 +99,7 @@ async function storeContext() {
   const url = process.env.REDIS_URL;
   if (!url) return {};
   const { createClient } = await import('redis');
-  const client = await createClient({ url }).connect();
-  return {
-    client,
-    ...(page === 'docs/fleet.md' && { limiter: new SharedRateLimiter({ client }) }),
-  };
+  return { client: await createClient({ url }).connect() };
 }
 
 const page = process.env.RELAY_LIMITER_PAGE ?? '';
