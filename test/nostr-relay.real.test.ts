@@ -1,16 +1,15 @@
 // The relay of examples/nostr-relay as a process, with real clients. Its limits are those of limits.json, but with windows
 // a million times as long, so that nothing is refilled while a test runs. A client's address is in X-Forwarded-For.
 
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { BanPolicy, RuleSections } from 'relay-limiter';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { WebSocket } from 'ws';
 import { unsignedEvent } from '../out/examples/nostr-relay/load.js';
 import type { NostrEvent } from '../out/examples/nostr-relay/protocol.js';
+import { NostrClient } from './support/nostr-client.js';
 import { start } from './support/processes.js';
 
 const MAIN = fileURLToPath(new URL('../out/examples/nostr-relay/main.js', import.meta.url));
@@ -59,7 +58,6 @@ let path: string;
 let port: number;
 let relay: ReturnType<typeof start>;
 const file = stretched();
-const sockets: WebSocket[] = [];
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'relay-limiter-'));
@@ -70,66 +68,14 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  for (const socket of sockets) socket.terminate();
+  NostrClient.terminateAll();
   relay.interrupt();
   expect((await relay.ended).code).toBe(0);
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Connects from an address, and keeps what it receives. */
-class Client {
-  readonly socket: WebSocket;
-  readonly received: unknown[][] = [];
-  readonly closed: Promise<{ code: number; reason: string }>;
-
-  constructor(address: string) {
-    const headers = { 'X-Forwarded-For': address };
-    this.socket = new WebSocket(`ws://127.0.0.1:${port}`, { headers });
-    sockets.push(this.socket);
-    this.socket.on('message', (data) => this.received.push(JSON.parse(data.toString())));
-    this.socket.on('error', () => {});
-    this.closed = new Promise((resolve) => {
-      this.socket.on('close', (code, reason) => resolve({ code, reason: reason.toString() }));
-    });
-  }
-
-  static async open(address: string): Promise<Client> {
-    const client = new Client(address);
-    await once(client.socket, 'open');
-    return client;
-  }
-
-  send(...messages: unknown[]): void {
-    for (const message of messages) this.socket.send(JSON.stringify(message));
-  }
-
-  /** Resolves with the messages received since the last call, when the relay has handled all that was sent. */
-  async replies(): Promise<unknown[][]> {
-    this.socket.ping();
-    await once(this.socket, 'pong');
-    return this.received.splice(0);
-  }
-
-  /** Publishes events; resolves with the reasons of the replies, '' if accepted. */
-  async publish(...events: NostrEvent[]): Promise<unknown[]> {
-    this.send(...events.map((event) => ['EVENT', event]));
-    const replies = (await this.replies()).filter(([verb]) => verb === 'OK');
-    expect(replies.map(([, id]) => id)).toEqual(events.map(({ id }) => id));
-    return replies.map(([, , isAccepted, reason]) => (isAccepted ? '' : reason));
-  }
-}
-
-/** The status of a connection: 101, or that of its refusal, with its Retry-After. */
-async function connect(address: string): Promise<{ status?: number; retryAfter?: string }> {
-  const { socket } = new Client(address);
-  const refused = new Promise<{ status?: number; retryAfter?: string }>((resolve) => {
-    socket.on('unexpected-response', (_, { statusCode: status, headers }) => {
-      resolve({ status, retryAfter: headers['retry-after'] } as object);
-      socket.terminate();
-    });
-  });
-  return Promise.race([refused, once(socket, 'open').then(() => ({ status: 101 }))]);
-}
+const open = (address: string) => NostrClient.open(port, address);
+const connect = (address: string) => NostrClient.connect(port, address);
 
 async function connectTimes(times: number, address: (n: number) => string): Promise<unknown[]> {
   const statuses: unknown[] = [];
@@ -157,7 +103,7 @@ async function reload(content: string, printed: RegExp): Promise<string | undefi
 
 describe('The Nostr relay', () => {
   test('publishes, stores and forwards events', async () => {
-    const [reader, writer] = [await Client.open('10.1.0.1'), await Client.open('10.1.1.1')];
+    const [reader, writer] = [await open('10.1.0.1'), await open('10.1.1.1')];
     const [first, second] = [1, 2].map((n) =>
       unsignedEvent({ pubkey: author(1), created_at: n, tags: [['t', 'bell']], content: `${n}` }),
     ) as [NostrEvent, NostrEvent];
@@ -187,7 +133,7 @@ describe('The Nostr relay', () => {
   });
 
   test('keeps the latest of replaceable events, and no ephemeral ones', async () => {
-    const client = await Client.open('10.2.0.1');
+    const client = await open('10.2.0.1');
     const pubkey = author(2);
     const profiles = [5, 9, 7].map((created_at) => unsignedEvent({ pubkey, kind: 0, created_at }));
     client.send(...profiles.map((event) => ['EVENT', event]));
@@ -203,7 +149,7 @@ describe('The Nostr relay', () => {
   });
 
   test('refuses what is malformed', async () => {
-    const client = await Client.open('10.3.0.1');
+    const client = await open('10.3.0.1');
     const event = unsignedEvent({ pubkey: author(3) });
     client.socket.send('{');
     client.socket.send(Buffer.from('["CLOSE","s"]'), { binary: true });
@@ -258,32 +204,32 @@ describe('The limits of the Nostr relay', () => {
     ['reactions', 6, 60],
     ['other kinds', 30_023, 24],
   ])('refuse an author by %s, kind %i', async (rule, kind, quota) => {
-    const client = await Client.open(`10.5.${kind % 251}.1`);
+    const client = await open(`10.5.${kind % 251}.1`);
     const pubkey = author(0x100 + kind);
     const sent = events(quota + 1, { pubkey, kind });
     expect(await client.publish(...sent)).toEqual([...accepted(quota), limited(rule)]);
   });
 
   test('refuse an author by its events per hour and per day, by the numbers of its plan', async () => {
-    const hourly = await Client.open('10.6.0.1');
+    const hourly = await open('10.6.0.1');
     const perHour = events(241, { pubkey: HOURLY });
     expect(await hourly.publish(...perHour)).toEqual([
       ...accepted(240),
       limited('events per hour'),
     ]);
-    const daily = await Client.open('10.6.1.1');
+    const daily = await open('10.6.1.1');
     const perDay = events(51, { pubkey: DAILY });
     expect(await daily.publish(...perDay)).toEqual([...accepted(50), limited('events per day')]);
   });
 
   test('let a paying author publish more', async () => {
-    const client = await Client.open('10.7.0.1');
+    const client = await open('10.7.0.1');
     const notes = events(121, { pubkey: PAYING });
     expect(await client.publish(...notes)).toEqual([...accepted(120), limited('notes')]);
   });
 
   test('refuse an address that publishes by many authors', async () => {
-    const client = await Client.open('10.8.0.1');
+    const client = await open('10.8.0.1');
     const sent = Array.from({ length: 301 }, (_, n) => {
       const pubkey = author(0x20_000 + Math.floor(n / 10));
       return unsignedEvent({ pubkey, content: `by many ${n}` });
@@ -292,7 +238,7 @@ describe('The limits of the Nostr relay', () => {
   });
 
   test('refuse queries by their filters', async () => {
-    const client = await Client.open('10.9.0.1');
+    const client = await open('10.9.0.1');
     const filters = Array(10).fill({ ids: [] });
     for (let n = 0; n < 13; n += 1) client.send(['REQ', 's', ...filters]);
     const eose = Array.from({ length: 12 }, () => ['EOSE', 's']);
@@ -300,7 +246,7 @@ describe('The limits of the Nostr relay', () => {
   });
 
   test('drop messages beyond the bytes of a connection', async () => {
-    const client = await Client.open('10.10.0.1');
+    const client = await open('10.10.0.1');
     const large = ['CLOSE', 'x'.repeat(100_000)];
     for (let n = 0; n < 6; n += 1) client.send(large);
     const replies = await client.replies();
@@ -308,13 +254,13 @@ describe('The limits of the Nostr relay', () => {
       ...Array.from({ length: 5 }, () => ['NOTICE', expect.stringMatching(/^invalid: /)]),
       ['NOTICE', limited('bytes')],
     ]);
-    const other = await Client.open('10.10.0.1');
+    const other = await open('10.10.0.1');
     other.send(['CLOSE', 's']);
     expect(await other.replies()).toEqual([]);
   });
 
   test('warn, then drop messages, then ban the address', async () => {
-    const [client, sibling] = [await Client.open('10.11.0.1'), await Client.open('10.11.0.1')];
+    const [client, sibling] = [await open('10.11.0.1'), await open('10.11.0.1')];
     client.send(...Array(600).fill(['CLOSE', 's']));
     expect(await client.replies()).toEqual([
       ['NOTICE', 'rate-limited: "messages" is nearly used up'],
@@ -339,17 +285,17 @@ describe('The limits of the Nostr relay', () => {
   test('let everything through of an allowed address and of an allowed author', async () => {
     const statuses = await connectTimes(15, () => ALLOWED_ADDRESS);
     expect(statuses).toEqual(Array(15).fill(101));
-    const client = await Client.open(ALLOWED_ADDRESS);
+    const client = await open(ALLOWED_ADDRESS);
     client.send(...Array(700).fill(['CLOSE', 's']));
     expect(await client.replies()).toEqual([]);
     expect(await client.publish(...events(20, { pubkey: author(4) }))).toEqual(accepted(20));
-    const operator = await Client.open('10.12.0.1');
+    const operator = await open('10.12.0.1');
     expect(await operator.publish(...events(50, { pubkey: OPERATOR }))).toEqual(accepted(50));
   });
 
   test('refuse a denied address and a denied author', async () => {
     expect((await connect('198.51.100.9')).status).toBe(403);
-    const client = await Client.open('10.13.0.1');
+    const client = await open('10.13.0.1');
     const [reason] = await client.publish(...events(1, { pubkey: DENIED }));
     expect(reason).toBe('blocked: not welcome here');
     expect(await client.publish(...events(1, { pubkey: author(5) }))).toEqual(['']);
@@ -357,8 +303,8 @@ describe('The limits of the Nostr relay', () => {
 
   test('change on SIGHUP while clients are connected, and stay if the file is wrong', async () => {
     const pubkey = author(6);
-    const [client, victim] = [await Client.open('10.14.0.1'), await Client.open('10.15.0.1')];
-    const flooder = await Client.open('10.16.0.1');
+    const [client, victim] = [await open('10.14.0.1'), await open('10.15.0.1')];
+    const flooder = await open('10.16.0.1');
     flooder.send(...Array(625).fill(['CLOSE', 's']));
     expect((await flooder.closed).code).toBe(1008);
     expect(await client.publish(...events(6, { pubkey }))).toEqual(accepted(6));

@@ -7,6 +7,7 @@ import { churn } from './churn.js';
 import { client } from './client.js';
 import { delivery } from './delivery.js';
 import { fetchOverhead } from './fetch.js';
+import { fleetCost } from './fleet-cost.js';
 import { growth } from './growth.js';
 import { headers } from './headers.js';
 import { http } from './http.js';
@@ -46,6 +47,7 @@ export const CASES: readonly Case[] = [
   bans,
   ...machine,
   ...shared,
+  ...fleetCost,
 ];
 
 /** @throws if no case has this name. */

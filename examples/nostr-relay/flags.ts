@@ -7,6 +7,8 @@ import { parseFlags, WrongFlag, wholeNumber } from '../command-line.js';
 export interface Flags {
   port: number;
   config: string;
+  workers: number;
+  log: string | undefined;
   engine: EngineName | 'auto' | undefined;
   trustedProxies: string | undefined;
   serverOnly: boolean;
@@ -23,6 +25,9 @@ usage: npm run demo:nostr -- [flags]
 
   --port N          port of the relay on 127.0.0.1 (default 0: a free port)
   --config FILE     the limits (default examples/nostr-relay/limits.json)
+  --workers N       processes of the relay, 1 to 64, with one port, one table of limits and the same
+                    events (default 1). One that ends is replaced
+  --log FILE        appends each check that was admitted: its time, keys, cost and action, as JSON
   --engine NAME     auto, native or js (default: RELAY_LIMITER_ENGINE, else auto)
   --trusted-proxies LIST  addresses and networks of proxies, whose X-Forwarded-For names the client
                     (default: none; loopback for the load, whose clients need different addresses)
@@ -30,7 +35,7 @@ usage: npm run demo:nostr -- [flags]
   --seconds N       length of the load, 2 to 60 (default 8)
   --help            print this text
 
-SIGHUP reads the limits again while the relay runs. If the file is wrong, the old limits stay and
+SIGHUP, to any of the processes, reads the limits again while the relay runs, for all of them. If the file is wrong, the old limits stay and
 the error is printed. Each line of the table is one kind of refusal in one second.
 
 Honest authors must lose nothing, and the flooder must be banned. Exit code: 0 if so; 1 if not, or
@@ -41,6 +46,8 @@ export function readFlags(args: string[]): Flags {
   const values = parseFlags(args, {
     port: { type: 'string', default: '0' },
     config: { type: 'string', default: fileURLToPath(LIMITS) },
+    workers: { type: 'string', default: '1' },
+    log: { type: 'string' },
     engine: { type: 'string' },
     'trusted-proxies': { type: 'string' },
     'server-only': { type: 'boolean', default: false },
@@ -50,6 +57,8 @@ export function readFlags(args: string[]): Flags {
   return {
     port: wholeNumber('--port', values.port, 0, 65_535),
     config: values.config,
+    workers: wholeNumber('--workers', values.workers, 1, 64),
+    log: values.log,
     engine: engineOf(values.engine),
     trustedProxies: values['trusted-proxies'],
     serverOnly: values['server-only'],

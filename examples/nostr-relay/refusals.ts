@@ -11,15 +11,27 @@ export class Refusals {
   #second = 0;
 
   readonly add = ({ outcome, rule, scope }: RuleVerdict): void => {
-    const kind = JSON.stringify([outcome, rule ?? '-', scope ?? '-']);
-    this.#counts.set(kind, (this.#counts.get(kind) ?? 0) + 1);
+    this.merge([[JSON.stringify([outcome, rule ?? '-', scope ?? '-']), 1]]);
+  };
+
+  /** Returns the counts since the last call, by kind, for another process to merge. */
+  take(): [kind: string, count: number][] {
+    const counts = [...this.#counts];
+    this.#counts = new Map();
+    return counts;
+  }
+
+  /** Adds the counts of another process. */
+  readonly merge = (counts: readonly [kind: string, count: number][]): void => {
+    for (const [kind, count] of counts) {
+      this.#counts.set(kind, (this.#counts.get(kind) ?? 0) + count);
+    }
   };
 
   /** Returns the lines of the second that has passed, most refusals first. */
   tick(): string[] {
     this.#second += 1;
-    const kinds = [...this.#counts].sort(([, a], [, b]) => b - a);
-    this.#counts = new Map();
+    const kinds = this.take().sort(([, a], [, b]) => b - a);
     return kinds.map(([kind, count]) =>
       line([String(this.#second), ...JSON.parse(kind), count.toLocaleString('en-US')]),
     );

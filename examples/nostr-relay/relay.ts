@@ -3,9 +3,11 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { RulePeer, RuleVerdict } from 'relay-limiter';
+import type { Cost, Keys, RulePeer, RuleVerdict } from 'relay-limiter';
 import { addressResolver, type ClientAddressOptions, connectionKey } from 'relay-limiter/address';
 import { type RawData, type VerifyClientCallbackAsync, WebSocket, WebSocketServer } from 'ws';
+import { machineSeconds } from '../fleet/messages.js';
+import type { LogAdmission } from './admissions.js';
 import { actionOf, type RelayLimits } from './limits.js';
 import {
   type Filter,
@@ -33,6 +35,19 @@ export interface RelayOptions {
   readonly trustedProxies?: ClientAddressOptions['trustedProxies'];
   /** Called with each verdict that refuses something. */
   readonly onRefusal?: (verdict: RuleVerdict) => void;
+  /** Called with each check that was admitted, before it has any effect. */
+  readonly onAdmission?: LogAdmission | undefined;
+  /** Events that the relay has from the beginning, oldest first. */
+  readonly stored?: readonly NostrEvent[];
+  /** Called with each event that a client of this process has published, before the client gets its reply. */
+  readonly onEvent?: (event: NostrEvent) => void;
+}
+
+/** What a check counts: the arguments of its limiter. */
+interface Counted {
+  readonly keys: Keys;
+  readonly cost: Cost;
+  readonly action: string;
 }
 
 interface Connection {
@@ -46,15 +61,21 @@ interface Connection {
 export class NostrRelay {
   readonly #limits: RelayLimits;
   readonly #onRefusal: (verdict: RuleVerdict) => void;
+  readonly #onAdmission: LogAdmission | undefined;
+  readonly #onEvent: (event: NostrEvent) => void;
   readonly #addressOf: (request: IncomingMessage) => string | undefined;
   readonly #http: Server;
   readonly #sockets: WebSocketServer;
   readonly #connections = new Set<Connection>();
   readonly #store = new EventStore();
 
-  private constructor({ limits, trustedProxies, onRefusal = () => {} }: RelayOptions) {
+  private constructor(options: RelayOptions) {
+    const { limits, trustedProxies, onRefusal = () => {}, onEvent = () => {} } = options;
     this.#limits = limits;
     this.#onRefusal = onRefusal;
+    this.#onAdmission = options.onAdmission;
+    this.#onEvent = onEvent;
+    for (const event of options.stored ?? []) this.#store.add(event);
     this.#addressOf = addressResolver({ trustedProxies });
     this.#http = createServer((request, response) => this.#answer(request, response));
     this.#sockets = new WebSocketServer({
@@ -89,9 +110,11 @@ export class NostrRelay {
   /** Accepts a connection, or refuses it with 403 or 429. */
   #verify(request: IncomingMessage, accept: Parameters<VerifyClientCallbackAsync>[1]): void {
     const address = this.#addressOf(request);
-    const verdict = this.#limits.limiter.check({ address }, 1, 'connect');
+    const counted = { keys: { address }, cost: 1, action: 'connect' };
+    const verdict = this.#check(counted, ({ keys, cost, action }) =>
+      this.#limits.limiter.check(keys, cost, action),
+    );
     const { outcome, delaySeconds } = verdict;
-    if (outcome !== 'allow') this.#onRefusal(verdict);
     const seconds = Math.min(Math.ceil(delaySeconds), 86_400);
     if (outcome === 'allow') accept(true);
     else if (outcome === 'denied') accept(false, 403, reasonOf(verdict));
@@ -122,7 +145,7 @@ export class NostrRelay {
     if (connection.socket.readyState !== WebSocket.OPEN) return;
     // By default ws gives a message as one Buffer.
     const cost = { requests: 1, bytes: (data as Buffer).length };
-    const verdict = connection.peer.check(cost, 'message');
+    const verdict = this.#checkPeer(connection.peer, cost, 'message');
     if (!this.#obey(connection, verdict, (reason) => ['NOTICE', reason])) return;
     try {
       const message = parse(data, isBinary);
@@ -141,16 +164,24 @@ export class NostrRelay {
     // A repeated event is not charged to its author, because anybody can send it.
     if (!this.#store.has(id)) {
       const keys = { ...peer.keys, account: pubkey };
-      const plan = this.#limits.planOf(pubkey);
-      const verdict = this.#limits.limiter.check(keys, 1, actionOf(kind), plan);
+      const counted = { keys, cost: 1, action: actionOf(kind) };
+      const verdict = this.#check(counted, ({ action }) =>
+        this.#limits.checkEvent(peer.keys, pubkey, action),
+      );
       if (!this.#obey(connection, verdict, (reason) => ['OK', id, false, reason])) return;
       if (this.#store.add(event)) {
+        this.#onEvent(event);
         send(socket, ['OK', id, true, '']);
         this.#forward(event);
         return;
       }
     }
     send(socket, ['OK', id, true, 'duplicate: the relay has this event or a later version']);
+  }
+
+  /** Stores and forwards an event that another process has admitted. */
+  receive(event: NostrEvent): void {
+    if (!this.#store.has(event.id) && this.#store.add(event)) this.#forward(event);
   }
 
   #forward(event: NostrEvent): void {
@@ -164,7 +195,7 @@ export class NostrRelay {
   /** Each filter costs one search of all events. */
   #subscribe(connection: Connection, id: string, filters: readonly Filter[]): void {
     const { socket, peer, subscriptions } = connection;
-    const verdict = peer.check(filters.length, 'req');
+    const verdict = this.#checkPeer(peer, filters.length, 'req');
     if (!this.#obey(connection, verdict, (reason) => ['CLOSED', id, reason])) return;
     if (subscriptions.size >= MAX_SUBSCRIPTIONS && !subscriptions.has(id)) {
       send(socket, ['CLOSED', id, `error: more than ${MAX_SUBSCRIPTIONS} subscriptions`]);
@@ -173,6 +204,19 @@ export class NostrRelay {
     for (const event of this.#store.query(filters)) send(socket, ['EVENT', id, event]);
     send(socket, ['EOSE', id]);
     subscriptions.set(id, filters);
+  }
+
+  #checkPeer(peer: RulePeer, cost: Cost, action: string): RuleVerdict {
+    return this.#check({ keys: peer.keys, cost, action }, () => peer.check(cost, action));
+  }
+
+  /** Reports the verdict of each check. */
+  #check(counted: Counted, check: (counted: Counted) => RuleVerdict): RuleVerdict {
+    const from = machineSeconds();
+    const verdict = check(counted);
+    if (verdict.outcome !== 'allow') this.#onRefusal(verdict);
+    else this.#onAdmission?.({ ...counted, from, at: machineSeconds() });
+    return verdict;
   }
 
   /** Returns true if the verdict allows; otherwise replies, and closes the connection of a banned or denied address. */
@@ -189,7 +233,6 @@ export class NostrRelay {
       }
       return true;
     }
-    this.#onRefusal(verdict);
     const reason = reasonOf(verdict);
     send(socket, replyTo(reason));
     if (outcome !== 'delay' && scope !== 'account') {

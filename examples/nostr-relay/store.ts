@@ -13,6 +13,11 @@ export class EventStore {
   /** The replaceable events, by what replaces them. */
   readonly #latest = new Map<string, NostrEvent>();
 
+  /** All events, oldest arrival first. */
+  get all(): NostrEvent[] {
+    return [...this.#events.values()];
+  }
+
   has(id: string): boolean {
     return this.#events.has(id);
   }

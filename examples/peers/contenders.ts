@@ -1,6 +1,8 @@
 // The contenders: relay-limiter with its defaults, and other packages as their documentation suggests, with the limits
-// that the API states. None of the others reads responses, so a request that fails is repeated after Retry-After.
+// that the API states. Of the others only GitHub's reads responses, so a request that fails is repeated after Retry-After.
 
+import { Octokit } from '@octokit/core';
+import { throttling } from '@octokit/plugin-throttling';
 import Bottleneck from 'bottleneck';
 import { RateLimiter } from 'limiter';
 import PQueue from 'p-queue';
@@ -14,6 +16,8 @@ export type Sender = (job: Job) => Promise<number>;
 
 export interface Contender {
   readonly name: string;
+  /** The kind of programs that it can run; undefined for all. */
+  readonly kind?: Program['kind'];
   start(program: Program, hosts: readonly string[], fetch: typeof globalThis.fetch): Sender;
 }
 
@@ -60,7 +64,33 @@ export const CONTENDERS: readonly Contender[] = [
       return run();
     };
   }),
+  { name: 'octokit throttling', kind: 'points', start: octokit },
 ];
+
+/** Returns those that can run a program. */
+export function contendersFor(program: Program): Contender[] {
+  return CONTENDERS.filter(({ kind }) => kind === undefined || kind === program.kind);
+}
+
+/** GitHub's own client, which reads responses, and needs a `true` for each retry. */
+function octokit(_: Program, [host]: readonly string[], fetch: typeof globalThis.fetch): Sender {
+  const Throttled = Octokit.plugin(throttling);
+  const isRetried = (_after: number, _request: object, _client: object, retries: number) =>
+    retries < ATTEMPTS - 1;
+  const client = new Throttled({
+    baseUrl: `https://${host}`,
+    request: { fetch },
+    log: { debug() {}, info() {}, warn() {}, error() {} },
+    throttle: { onRateLimit: isRetried, onSecondaryRateLimit: isRetried },
+  });
+  return async ({ method, path }) => {
+    try {
+      return (await client.request(`${method} ${path}`)).status;
+    } catch (error) {
+      return (error as { status?: number }).status ?? 0;
+    }
+  };
+}
 
 function relayLimiter(options: { algorithm?: 'bucket' }): Contender['start'] {
   return ({ kind, windows }, hosts, fetch) => {

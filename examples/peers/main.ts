@@ -1,7 +1,7 @@
 // `npm run simulate -- peers`: relay-limiter and other packages with programs of well known APIs, in virtual time.
 
 import { failed } from '../command-line.js';
-import { CONTENDERS } from './contenders.js';
+import { contendersFor } from './contenders.js';
 import { readFlags } from './flags.js';
 import { type Outcome, simulate } from './simulate.js';
 import { table } from './table.js';
@@ -14,7 +14,8 @@ try {
   const results = [];
   for (const program of programs) {
     const outcomes: Outcome[] = [];
-    for (const contender of isAlone ? CONTENDERS.slice(0, 1) : CONTENDERS) {
+    const contenders = contendersFor(program);
+    for (const contender of isAlone ? contenders.slice(0, 1) : contenders) {
       outcomes.push(await simulate(program, contender, seed));
     }
     results.push({ program, outcomes });

@@ -11,6 +11,7 @@ export interface Arrival {
 export interface Answer {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
 }
 
 /** Returns the answer to a request that arrives at `now`; undefined for none. */
@@ -153,7 +154,10 @@ export function gitHub(hourEnds: number, epochSeconds: number): Server {
     });
     if (primary.wait(1, now) > 0) return { status: 403, headers: headers() };
     const wait = secondary.wait(points, now);
-    if (wait > 0) return refusal(wait, headers(), 403);
+    if (wait > 0) {
+      const body = JSON.stringify({ message: 'You have exceeded a secondary rate limit.' });
+      return { ...refusal(wait, { ...headers(), 'content-type': 'application/json' }, 403), body };
+    }
     primary.take(1, now);
     secondary.take(points, now);
     return { status: 200, headers: headers() };

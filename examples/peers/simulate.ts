@@ -36,7 +36,7 @@ export function simulate(program: Program, contender: Contender, seed = 1): Prom
       if (answer === undefined) return neverAnswers(init?.signal ?? undefined);
       if (answer.status === 429 || answer.status === 403) refused += 1;
       await trip();
-      return new Response(null, answer);
+      return new Response(answer.body ?? null, answer);
     };
     const send = contender.start(program, Object.keys(servers), fetch);
     const jobs = program.jobs();

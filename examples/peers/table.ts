@@ -10,15 +10,20 @@ server, and the answer as long. The optimum is what the servers would allow.`;
 export function table(
   results: readonly { program: Program; outcomes: readonly Outcome[] }[],
 ): string {
-  const names = results[0]?.outcomes.map(({ contender }) => contender) ?? [];
+  // Not all contenders run all programs.
+  const all = results.flatMap(({ outcomes }) => outcomes.map(({ contender }) => contender));
+  const names = [...new Set(all)];
+  const cell = (outcome: Outcome | undefined) => {
+    if (outcome === undefined) return '-';
+    const { seconds, refused, lost } = outcome;
+    return `${seconds.toFixed(0)} / ${refused} / ${lost}`;
+  };
   const rows = [
     ['program', 'optimum', ...names],
     ...results.map(({ program, outcomes }) => [
       program.name,
       `${program.optimumSeconds}`,
-      ...outcomes.map(
-        ({ seconds, refused, lost }) => `${seconds.toFixed(0)} / ${refused} / ${lost}`,
-      ),
+      ...names.map((name) => cell(outcomes.find(({ contender }) => contender === name))),
     ]),
   ];
   const widths = (rows[0] ?? []).map((_, at) =>

@@ -24,6 +24,14 @@ export {
   type PolicyLimiterGroupOptions,
   type PolicyLimiterGroupState,
 } from './policy-limiter-group.js';
+export type {
+  PoolAcquireOptions,
+  PoolGrant,
+  PoolSnapshot,
+  PoolUpdateContext,
+  UpstreamPoolOptions,
+  UpstreamPoolState,
+} from './pool-options.js';
 export type { BinanceOptions } from './presets/binance.js';
 export type { DiscordOptions } from './presets/discord.js';
 export { type Presets, presets } from './presets/index.js';
@@ -34,12 +42,4 @@ export type { ResponseHead, ResponseOptions } from './response-options.js';
 export type { PolicySnapshot, SavedLimit, SavedPolicy, SavedWindow } from './snapshot.js';
 export { type InterceptorOptions, type LimiterOf, limitInterceptor } from './undici.js';
 export type { NodeState } from './upstream-node.js';
-export {
-  type PoolAcquireOptions,
-  type PoolGrant,
-  type PoolSnapshot,
-  type PoolUpdateContext,
-  UpstreamPool,
-  type UpstreamPoolOptions,
-  type UpstreamPoolState,
-} from './upstream-pool.js';
+export { UpstreamPool } from './upstream-pool.js';

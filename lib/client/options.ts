@@ -267,6 +267,17 @@ export function readAcquireOptions(options: unknown): LimiterRequest {
 }
 
 // Checked by its methods, because the class imports this file.
+/** The request of a call without options. @throws ERR_LIMITER_COST */
+export function anytime(cost: number | Costs): LimiterRequest {
+  return {
+    cost: readCost(cost),
+    priority: 0,
+    signal: undefined,
+    deadlineSeconds: Infinity,
+    within: undefined,
+  };
+}
+
 function readWithin({ within }: Readonly<Record<string, unknown>>): OuterLimiter | undefined {
   if (within === undefined || hasMethods(within, 'tryLease', 'acquire', 'delaySeconds')) {
     return within as OuterLimiter | undefined;

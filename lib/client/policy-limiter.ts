@@ -2,16 +2,15 @@
 // upstream's responses report. UpstreamLimits has the rules, WaitQueue the order; this class joins them.
 
 import { readClock } from '../common/clock.js';
-import { invalidValue } from '../common/errors.js';
 import { isArray } from '../common/kinds.js';
 import type { RateLimitInfo } from '../headers/types.js';
 import { Activity, closedError } from './activity.js';
-import { amountOf, type Cost, type Costs, inUnit, REQUESTS, readCost } from './cost.js';
-import { EVENTS, EventListeners, type LimiterEvent, type LimiterEvents } from './events.js';
+import { type Cost, type Costs, inUnit, REQUESTS, readCost } from './cost.js';
+import { EventListeners, type LimiterEvent, type LimiterEvents } from './events.js';
 import { type Lease, type LeaseEnd, type QuotaLease, useLease } from './lease.js';
 import {
   type AcquireOptions,
-  costTooHigh,
+  anytime,
   type LimiterRequest,
   type LimiterSettings,
   type PolicyLimiterOptions,
@@ -24,7 +23,7 @@ import {
 } from './options.js';
 import { type Policy, readPolicies } from './policies.js';
 import { type OuterSource, WaitQueue } from './queue.js';
-import { meaningOf, type ResponseMeaning } from './response.js';
+import { meaningOf, NOTHING } from './response.js';
 import type { PolicySnapshot } from './snapshot.js';
 import { neverBackwards, secondsUntil } from './time.js';
 import { UpstreamLimits } from './upstream-limits.js';
@@ -42,9 +41,6 @@ export interface PolicyLimiterState {
   /** The number of leases that have not ended. */
   running: number;
 }
-
-/** A response that says nothing about limits. */
-const NOTHING: RateLimitInfo = { policies: [], limits: [], retryAfterSeconds: null, ignored: [] };
 
 /**
  * Limits requests to one upstream by several quotas at the same time, each in its own window. It also obeys
@@ -80,8 +76,6 @@ export class PolicyLimiter {
   readonly #activity: Activity;
   readonly #events = new EventListeners();
   readonly #changeListeners = new Set<() => void>();
-  /** The end of the last block that was an event; -Infinity since a good answer. */
-  #blockedUntil = -Infinity;
 
   /** @throws ERR_LIMITER_OPTION if an option is invalid, naming it; ERR_LIMITER_CLOCK */
   constructor(options: PolicyLimiterOptions) {
@@ -92,7 +86,7 @@ export class PolicyLimiter {
       {
         now: () => this.#readClock(),
         delay: (now, { cost }) => {
-          this.#requireCostInQuotas(cost);
+          this.#limits.requireCost(cost);
           return this.#activity.hasPlace ? this.#delay(cost, now) : Infinity;
         },
         backlogDelay: (cost, now) => this.#delay(cost, now),
@@ -191,7 +185,7 @@ export class PolicyLimiter {
    */
   async acquire(options?: AcquireOptions): Promise<Lease> {
     const request = this.#inOwnUnit(readAcquireOptions(options));
-    this.#requireCostInQuotas(request.cost);
+    this.#limits.requireCost(request.cost);
     if (this.#activity.isClosed) throw closedError();
     let isWaiting = false;
     const lease = this.#queue.enqueue(request, () => {
@@ -265,7 +259,8 @@ export class PolicyLimiter {
     } else {
       // A good answer says to the outer limiter, too, that requests are answered.
       if (!meaning.isRefused) within?.update(NOTHING, status, { lease, refused: false });
-      this.#applyResponse(meaning, status, read, now);
+      this.#limits.update({ ...read, meaning }, now);
+      this.#events.onResponse(meaning, status, this.#limits.recovery.blockedUntil, now);
     }
     this.#notifyChange();
   }
@@ -291,10 +286,6 @@ export class PolicyLimiter {
    * @throws ERR_LIMITER_OPTION for an unknown event, or a listener that is not a function
    */
   on<E extends LimiterEvent>(event: E, listener: (event: LimiterEvents[E]) => void): () => void {
-    if (!EVENTS.includes(event)) {
-      throw invalidValue('ERR_LIMITER_OPTION', 'an event', event, `one of ${EVENTS.join(', ')}`);
-    }
-    requireFunction(listener, 'listener');
     return this.#events.add(event, listener);
   }
 
@@ -405,48 +396,8 @@ export class PolicyLimiter {
     };
   }
 
-  #requireCostInQuotas(cost: Cost): void {
-    const unit = this.#limits.exceededUnit(cost);
-    if (unit === undefined) return;
-    const reason = unit === REQUESTS ? 'the smallest quota' : `the smallest quota of ${unit}`;
-    throw costTooHigh(amountOf(cost, unit), this.#limits.maxCost(unit), reason);
-  }
-
-  #applyResponse(
-    meaning: ResponseMeaning,
-    status: number | undefined,
-    { lease, violated, contentBytes }: ReturnType<typeof readUpdateContext>,
-    now: number,
-  ): void {
-    this.#limits.update({ meaning, violated, contentBytes, lease }, now);
-    const { isRefused, info } = meaning;
-    if (isRefused) {
-      this.#events.emit('refused', { status, retryAfterSeconds: info.retryAfterSeconds });
-    }
-    const { blockedUntil } = this.#limits.recovery;
-    if (blockedUntil > now && blockedUntil > this.#blockedUntil) {
-      this.#blockedUntil = blockedUntil;
-      this.#events.emit('blocked', { seconds: secondsUntil(blockedUntil, now) });
-    } else if (this.#blockedUntil > -Infinity && blockedUntil <= now && !isRefused) {
-      this.#blockedUntil = -Infinity;
-      this.#events.emit('resumed', {});
-    }
-  }
-
   #notifyChange(): void {
     this.#queue.wake();
     for (const listener of this.#changeListeners) listener();
   }
-}
-
-/** @throws ERR_LIMITER_COST */
-function anytime(cost: number | Costs): LimiterRequest {
-  const read = readCost(cost);
-  return {
-    cost: read,
-    priority: 0,
-    signal: undefined,
-    deadlineSeconds: Infinity,
-    within: undefined,
-  };
 }

@@ -20,6 +20,14 @@ export function isRefusal(status: number | undefined, info: RateLimitInfo): bool
   return (retryAfterSeconds ?? 0) > 0 || limits.some(({ remaining }) => remaining === 0);
 }
 
+/** A response that says nothing about limits. */
+export const NOTHING: RateLimitInfo = {
+  policies: [],
+  limits: [],
+  retryAfterSeconds: null,
+  ignored: [],
+};
+
 /** What a response means for later requests. */
 export interface ResponseMeaning {
   readonly info: RateLimitInfo;

@@ -7,7 +7,7 @@ import { ConfiguredQuotas } from './configured-quotas.js';
 import { amountOf, type Cost, minus, plus, positivePart, REQUESTS } from './cost.js';
 import { JitterMeter } from './jitter.js';
 import { type Lease, type LeaseEnd, OpenLeases, QuotaLease } from './lease.js';
-import type { LimiterSettings } from './options.js';
+import { costTooHigh, type LimiterSettings } from './options.js';
 import { type Policy, unitOf, unitOfNumbers } from './policies.js';
 import { Recovery } from './recovery.js';
 import type { ResponseMeaning } from './response.js';
@@ -80,6 +80,14 @@ export class UpstreamLimits {
   /** Returns the unit in which the cost exceeds a configured quota, so that it can never be taken. */
   exceededUnit(cost: Cost): string | undefined {
     return this.#quotas.exceededUnit(cost);
+  }
+
+  /** @throws ERR_LIMITER_COST if the cost exceeds a configured quota */
+  requireCost(cost: Cost): void {
+    const unit = this.exceededUnit(cost);
+    if (unit === undefined) return;
+    const reason = unit === REQUESTS ? 'the smallest quota' : `the smallest quota of ${unit}`;
+    throw costTooHigh(amountOf(cost, unit), this.maxCost(unit), reason);
   }
 
   readyAt(cost: Cost, now: number): number {

@@ -3,6 +3,7 @@
 
 import { isRevoked, kindOf } from './kinds.js';
 
+/** The codes of this package's errors. They never change; messages may. */
 export type LimiterErrorCode =
   | 'ERR_LIMITER_OPTION'
   | 'ERR_LIMITER_KEY'

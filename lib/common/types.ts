@@ -183,6 +183,7 @@ export interface LimiterSnapshot {
   digests: SnapshotDigests[];
 }
 
+/** The limiters with one kind of key, by the names of their classes. */
 export type LimiterName = 'RateLimiter' | 'OrderbookRateLimiter' | 'DirectConnectionRateLimiter';
 
 /** The part of the statistics that all limiters have in common. */

@@ -11,6 +11,7 @@ import { jsEngine } from './js/index.js';
 const VARIABLE = 'RELAY_LIMITER_ENGINE';
 type Wish = 'auto' | EngineName;
 
+/** The engine that new limiters use and why: the result of `engineInfo`. */
 export interface EngineInfo {
   /** The engine of a limiter that is created without an `engine` option. */
   engine: EngineName;

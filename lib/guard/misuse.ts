@@ -5,6 +5,8 @@ import { readAddress } from '../address/address.js';
 import type { ClientRequest } from '../address/client-address.js';
 import { invalidValue } from '../common/errors.js';
 import { emitWarning } from '../common/warnings.js';
+import { isAsyncLimiter } from '../limiters/async-limiter.js';
+import { isAsyncRules } from '../rules/any-rules.js';
 
 /** The codes of the warnings. */
 export type WarningCode =
@@ -40,7 +42,7 @@ const MESSAGES: Readonly<Record<WarningCode, string>> = {
     'Let each request pass one limit by it',
   WARN_LIMITER_CLUSTER:
     'each worker of the cluster has its own limits, so n workers together allow n times as much. ' +
-    'Divide the limits by the number of workers',
+    'Use a limiter with the option shared, or divide the limits by the number of workers',
   WARN_LIMITER_NO_ADDRESS:
     'a WebSocket has no client address, so limits by address do not apply to it. Pass the address that the server ' +
     'knows: guard.upgrade(request, { address }, ...)',
@@ -75,6 +77,12 @@ export function warnOfProxy({ headers }: ClientRequest, warn: Warn): void {
 export function warnOfKey(key: unknown, warn: Warn): void {
   if (typeof key !== 'string' || !key.includes(':')) return;
   if (readAddress(key)?.length === 4) warn('WARN_LIMITER_IPV6_KEY');
+}
+
+/** Whether each process counts for itself: a limiter without the option `shared`, which asks no store. */
+export function countsPerProcess(limiter: object): boolean {
+  if (isAsyncLimiter(limiter) || isAsyncRules(limiter)) return false;
+  return !('shared' in limiter) || limiter.shared === undefined;
 }
 
 /** Call it when a limit for more than one connection is created. */

@@ -7,14 +7,14 @@ import { isPromise, type MaybePromise, mapMaybePromise } from '../common/maybe-p
 import { callback } from '../common/options.js';
 import { tryStalled, unlessStalled } from '../limiters/stalled.js';
 import { isRuleLimiter } from '../limiters/verdict.js';
-import { type AnyRulePeer, type AnyRules, isAsyncRules } from '../rules/any-rules.js';
+import type { AnyRulePeer, AnyRules } from '../rules/any-rules.js';
 import { ON_ALLOW_LIST } from '../rules/scope-keys.js';
 import type { Classification, Keys, RuleVerdict } from '../rules/types.js';
 import { STALLED } from '../rules/verdicts.js';
 import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
 import { ADDRESS, ClientScopes, CONNECTION, requireOtherScopes } from './client-scopes.js';
 import type { ClientAddress } from './connection-context.js';
-import { type Warn, warnOfKey } from './misuse.js';
+import { countsPerProcess, type Warn, warnOfKey } from './misuse.js';
 import type { OpenRule, RuleAnswer } from './open-rule.js';
 import { ruleAnswer, UNKNOWN_DELAY } from './verdicts.js';
 
@@ -65,7 +65,8 @@ export class RuleLimits {
   /** Whether anything but connections is limited, and each process of a server counts for itself. */
   get isPerProcess(): boolean {
     const { limiter } = this;
-    return !isAsyncRules(limiter) && limiter.context.scopes.some(({ name }) => name !== CONNECTION);
+    const { scopes } = limiter.context;
+    return countsPerProcess(limiter) && scopes.some(({ name }) => name !== CONNECTION);
   }
 
   /**

@@ -20,7 +20,13 @@ import {
 import type { AsyncRuleLimiter } from '../rules/any-rules.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { MessageGateOptions, OnDelay } from './message-gate.js';
-import { readWarnings, type Warn, type WarningOptions, warnOfCluster } from './misuse.js';
+import {
+  countsPerProcess,
+  readWarnings,
+  type Warn,
+  type WarningOptions,
+  warnOfCluster,
+} from './misuse.js';
 import type { OpenLimits } from './open-connections.js';
 import { type RuleLimits, readRuleLimits } from './rule-limits.js';
 import { type MessageRule, type Rule, readRules } from './rules.js';
@@ -177,23 +183,21 @@ export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
   const banLimiters = offenders === undefined ? known : [offenders, ...known];
   const connections = readConnections(given, banLimiters, limits);
   const { maxPerAddress, maxPerNetwork, maxPerServer } = connections.open;
-  const limitsAddressesHere =
-    isSynchronous(connections.limiter) ||
-    maxPerAddress < Infinity ||
-    maxPerNetwork < Infinity ||
-    banLimiters.length > 0 ||
-    (limits?.limitsAddresses === true && limits.isPerProcess);
+  const countsConnections = maxPerAddress < Infinity || maxPerNetwork < Infinity;
   const limitsAddresses =
-    limitsAddressesHere ||
-    limits?.limitsAddresses === true ||
+    countsConnections ||
     connections.limiter !== undefined ||
-    byAddress.length > 0;
-  // A connection belongs to one worker, so a limit per connection is exact in a cluster too. So is a SharedRateLimiter.
+    banLimiters.length > 0 ||
+    byAddress.length > 0 ||
+    limits?.limitsAddresses === true;
+  // A connection belongs to one worker, so a limit per connection is exact in a cluster too.
+  const limiters = rules.filter(({ key }) => key !== 'connection').map(({ limiter }) => limiter);
   const isPerProcess =
-    limitsAddressesHere ||
+    countsConnections ||
     maxPerServer < Infinity ||
     limits?.isPerProcess === true ||
-    rules.some(({ key, limiter }) => key !== 'connection' && isSynchronous(limiter));
+    [...limiters, ...banLimiters].some(countsPerProcess) ||
+    (connections.limiter !== undefined && countsPerProcess(connections.limiter));
   if (isPerProcess) warnOfCluster(warn);
   return {
     subnets: readSubnets(given),

@@ -5,11 +5,11 @@ import { invalidNumber, invalidValue, limiterError } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
 import { callback, nonNegative, positive, readOptions } from '../common/options.js';
 import { usesSubnets } from '../guard/client-scopes.js';
-import { readWarnings, type Warn, warnOfCluster } from '../guard/misuse.js';
+import { countsPerProcess, readWarnings, type Warn, warnOfCluster } from '../guard/misuse.js';
 import type { Draft } from '../headers/format.js';
-import { type AsyncLimiter, isAsyncLimiter } from '../limiters/async-limiter.js';
+import type { AsyncLimiter } from '../limiters/async-limiter.js';
 import { type AnyLimiter, isRuleLimiter, requireLimiter } from '../limiters/verdict.js';
-import { type AnyRules, isAsyncRules } from '../rules/any-rules.js';
+import type { AnyRules } from '../rules/any-rules.js';
 import type { BanPolicy, Cost, Keys } from '../rules/types.js';
 import { CLIENT_OPTIONS, type Client, type ReadClient } from './client.js';
 import type { LimitSettings } from './policies.js';
@@ -87,12 +87,12 @@ export function readSharedOptions<Request, Response>(
     }
   }
   const warn = readWarnings(given);
-  // A shared limiter counts the requests of all workers.
-  const isShared = isAsyncLimiter(given['limiter']) || isAsyncRules(given['limiter']);
-  if (!isShared) warnOfCluster(warn);
   const client = readClient(given, warn);
+  const limits = readLimits(given);
+  const limiter = given['limiter'] as object | undefined;
+  if (limiter === undefined || countsPerProcess(limiter)) warnOfCluster(warn);
   return {
-    ...readLimits(given),
+    ...limits,
     name: text(given, 'name'),
     key: callback<Asked<Request, Response, string>>(given, 'key') ?? client.key,
     keys: callback(given, 'keys'),

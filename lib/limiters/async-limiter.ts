@@ -13,6 +13,7 @@ export type ResultWithTokens = Awaited<ReturnType<AsyncLimiter['checkWithTokens'
 export interface AsyncLimiter {
   /** Tokens per second. */
   readonly rateLimit: number;
+  /** The capacity of a bucket, in tokens. */
   readonly burstLimit: number;
   /** As `SharedRateLimiter.checkWithTokens`. */
   checkWithTokens(
@@ -27,6 +28,7 @@ export interface AsyncLimiter {
     key: string,
     cost?: number,
   ): readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null] | undefined;
+  /** As `SharedRateLimiter.removePeer`: the peer has left this process. */
   removePeer(key: string): void;
 }
 

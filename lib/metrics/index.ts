@@ -49,6 +49,7 @@ export interface PromClient {
   readonly register: Registry;
 }
 
+/** The options of `collectMetrics`. */
 export interface MetricsOptions {
   /** The module prom-client, version 15 or later. You pass it in so that the process has only one copy of it. */
   client: PromClient;

@@ -13,6 +13,8 @@ export interface SharedLimitFigures {
   readonly overloadVerdicts: number;
   readonly leasedTokens: number;
   readonly evictions: number;
+  /** Verdicts of all processes; null while they are unknown. */
+  readonly fleetVerdicts?: Readonly<Record<string, number>> | null;
   readonly store: {
     readonly state: 'up' | 'down' | 'none';
     readonly nodes: number;
@@ -38,6 +40,7 @@ export type SharedFigures = SharedLimitFigures | SharedBanFigures;
 
 /** A `SharedRateLimiter` or `SharedBans`. */
 export interface WatchedShared {
+  /** Returns the statistics of this process. */
   getStats(): SharedFigures;
 }
 
@@ -53,6 +56,13 @@ export const LIMITS: Definitions<SharedLimitFigures> = {
       labels: ['verdict'],
       values: ({ verdicts }) =>
         Object.entries(verdicts).map(([verdict, total]) => [{ verdict }, total]),
+    },
+    {
+      name: 'fleet_checks_total',
+      help: 'Checks of a shared limit in all processes, by verdict: the same in each process.',
+      labels: ['verdict'],
+      values: ({ fleetVerdicts }) =>
+        Object.entries(fleetVerdicts ?? {}).map(([verdict, total]) => [{ verdict }, total]),
     },
     {
       name: 'shared_fallback_checks_total',

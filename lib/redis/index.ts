@@ -14,6 +14,8 @@ export type {
   SharedRateLimiterOptions,
 } from './limit/options.js';
 export {
+  type FleetOffender,
+  type FleetStats,
   SharedRateLimiter,
   type SharedRateLimiterEvents,
   type SharedStats,

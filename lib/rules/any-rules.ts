@@ -30,11 +30,17 @@ export interface AsyncRuleLimiter {
     action?: string,
     plan?: string,
   ): RuleVerdict | undefined;
+  /** As `SharedRuleLimiter.peek`: what a check would find now. Changes nothing. */
   peek(keys: Keys | string, cost?: Cost, action?: string, plan?: string): Promise<RulePeek>;
+  /** As `SharedRuleLimiter.refund`: gives a cost back to every rule that applies. */
   refund(keys: Keys | string, cost?: Cost, action?: string, plan?: string): Promise<void>;
+  /** As `SharedRuleLimiter.charge`: takes a cost from every rule that applies, without a verdict. */
   charge(keys: Keys | string, cost?: Cost, action?: string, plan?: string): Promise<void>;
+  /** As `SharedRuleLimiter.update`: replaces sections, in this process only. */
   update(sections: RuleSections): void;
+  /** As `SharedRuleLimiter.removePeer`: the peer has left this process. */
   removePeer(keys: Keys | string): void;
+  /** As `SharedRuleLimiter.getStats`: the statistics of this process. */
   getStats(): RuleStats;
 }
 

@@ -11,6 +11,7 @@ export interface ObservableRules {
   readonly scopeNames: readonly string[];
   /** Returns one of these scopes. */
   scope(name: string): ObservableLimiter;
+  /** Returns the statistics of all rules and scopes. */
   getStats(): RuleStats;
 }
 

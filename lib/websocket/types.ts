@@ -13,6 +13,7 @@ export type SocketData = string | ArrayBuffer | ArrayBufferView | Blob;
 
 /** What the guard needs of any socket. */
 export interface ServerSocket {
+  /** Closes the connection with a closing handshake. */
   close(code?: number, reason?: string): unknown;
   /** Ends the connection at once. Not all servers have it. */
   terminate?(): unknown;
@@ -22,10 +23,13 @@ export interface ServerSocket {
 export interface StandardSocket extends ServerSocket {
   /** 0 until the upgrade is complete. */
   readonly readyState?: number;
+  /** As `EventTarget.addEventListener`. */
   // biome-ignore lint/suspicious/noExplicitAny: each type library has classes of events of its own.
   addEventListener(type: string, listener: (event: any) => void): void;
+  /** As `EventTarget.removeEventListener`. */
   // biome-ignore lint/suspicious/noExplicitAny: as above.
   removeEventListener(type: string, listener: (event: any) => void): void;
+  /** As `EventTarget.dispatchEvent`. */
   // biome-ignore lint/suspicious/noExplicitAny: as above.
   dispatchEvent(event: any): boolean;
 }
@@ -38,13 +42,17 @@ export interface BunSocket extends ServerSocket {
 
 /** The handlers of Bun's sockets: the option `websocket` of `Bun.serve`. Other fields pass unchanged. */
 export interface BunHandlers<Socket extends BunSocket> {
+  /** Called when the connection is open. */
   open?(socket: Socket): void | Promise<void>;
-  /** With `classify`, `value` is its `value`. */
+  /** Called for each message that the guard lets through. With `classify`, `value` is its `value`. */
   // biome-ignore lint/suspicious/noExplicitAny: a Buffer, Uint8Array or ArrayBuffer, by Bun's option binaryType.
   message(socket: Socket, message: any, value?: unknown): void | Promise<void>;
+  /** Called when the connection has closed. */
   close?(socket: Socket, code: number, reason: string): void | Promise<void>;
+  /** Called for each ping that the guard lets through. */
   // biome-ignore lint/suspicious/noExplicitAny: as for a message.
   ping?(socket: Socket, data: any): void | Promise<void>;
+  /** Called for each pong that the guard lets through. */
   // biome-ignore lint/suspicious/noExplicitAny: as for a message.
   pong?(socket: Socket, data: any): void | Promise<void>;
   /** Bytes. The guard lowers it to the largest message that the limits by bytes allow. */

@@ -1,13 +1,9 @@
 // The pairs of docs/migration.md: both programs of each pair run, in virtual time, and what they send is compared.
 
-import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { pairsOf, runProgram } from '../support/migration.js';
 
-const GUIDE = readFileSync(
-  fileURLToPath(new URL('../../docs/migration.md', import.meta.url)),
-  'utf8',
-);
+const PAIRS = pairsOf('docs/migration.md');
 const IDS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 const JOB_MS = 50;
 
@@ -16,25 +12,6 @@ interface Outcome {
   readonly order: number[];
   readonly startedAt: number[];
   readonly mostAtOnce: number;
-}
-
-/** A pair: the programs under the last heading before them. */
-interface Pair {
-  readonly name: string;
-  readonly before: string;
-  readonly after: string;
-}
-
-function pairs(): Pair[] {
-  const found: Pair[] = [];
-  for (const section of GUIDE.split(/^##+ /m)) {
-    const blocks = [...section.matchAll(/^```js\n(.*?)^```/gms)].map(([, code]) => code as string);
-    if (blocks.length === 0) continue;
-    const name = section.slice(0, section.indexOf('\n'));
-    expect(blocks, name).toHaveLength(2);
-    found.push({ name, before: blocks[0] as string, after: blocks[1] as string });
-  }
-  return found;
 }
 
 const MODULES: Record<string, () => Promise<object>> = {
@@ -47,17 +24,6 @@ const MODULES: Record<string, () => Promise<object>> = {
   'p-throttle': () => import('p-throttle'),
   'relay-limiter/client': () => import('../../lib/client/index.js'),
 };
-
-/** Turns the program's imports into variables, so that it can run as the body of a function. */
-function withoutImports(program: string): string {
-  return program.replaceAll(
-    /^import (?:(\w+)|(\{[^}]*\})) from '([^']+)';$/gm,
-    (_, name: string | undefined, names: string, module: string) =>
-      name === undefined
-        ? `const ${names} = await load('${module}');`
-        : `const { default: ${name} } = await load('${module}');`,
-  );
-}
 
 async function run(program: string): Promise<Outcome> {
   const order: number[] = [];
@@ -85,10 +51,8 @@ async function run(program: string): Promise<Outcome> {
       axios.create({ adapter: 'fetch', env: { fetch }, ...options });
     return { default: { create } };
   };
-  const AsyncFunction = run.constructor as FunctionConstructor;
-  const body = AsyncFunction('load', 'job', 'ids', 'fetch', withoutImports(program));
   let isDone = false;
-  const done = (body(load, job, IDS, fetch) as Promise<void>).finally(() => {
+  const done = runProgram(program, { load, job, ids: IDS, fetch }).finally(() => {
     isDone = true;
   });
   // The first steps import modules, which takes no virtual time.
@@ -150,17 +114,17 @@ describe('the migration guide', () => {
   });
 
   it('has a test for every pair', () => {
-    expect(pairs().map(({ name }) => name)).toEqual(Object.keys(EXPECTED));
+    expect(PAIRS.map(({ name }) => name)).toEqual(Object.keys(EXPECTED));
   });
 
-  it.each(pairs())('sends the same with both packages: $name', async ({ name, before, after }) => {
+  it.each(PAIRS)('sends the same with both packages: $name', async ({ name, before, after }) => {
     const {
       quota = Infinity,
       milliseconds = 1,
       mostAtOnce = Infinity,
       ...expected
     } = EXPECTED[name] as Expected;
-    const [other, own] = [await run(before), await run(after)];
+    const [other, own] = [await run(before.code), await run(after.code)];
     expect(mostIn(milliseconds, own)).toBeLessThanOrEqual(quota);
     expect(mostIn(milliseconds, other)).toBeLessThanOrEqual(expected.othersQuota ?? quota);
     expect(own.mostAtOnce).toBeLessThanOrEqual(mostAtOnce);

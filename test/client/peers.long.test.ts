@@ -2,11 +2,11 @@
 // nothing, and is at most 3 % slower than the fastest package that loses nothing.
 
 import { expect, it } from 'vitest';
-import { CONTENDERS, type Contender } from '../../examples/peers/contenders.js';
+import { CONTENDERS, type Contender, contendersFor } from '../../examples/peers/contenders.js';
 import { PROGRAMS, type Program } from '../../examples/peers/programs.js';
 import { simulate } from '../../examples/peers/simulate.js';
 
-const [own, ...others] = CONTENDERS as [Contender, ...Contender[]];
+const [own] = CONTENDERS as [Contender];
 const named = (name: string) =>
   PROGRAMS.find((program) => program.name.startsWith(name)) as Program;
 
@@ -17,7 +17,7 @@ it.each(['OpenAI', 'Shopify', 'Binance'])(
     const outcome = await simulate(program, own);
     expect(outcome).toMatchObject({ refused: 0, lost: 0 });
     expect(outcome.seconds).toBeGreaterThanOrEqual(program.optimumSeconds);
-    for (const other of others) {
+    for (const other of contendersFor(program).slice(1)) {
       const { seconds, lost } = await simulate(program, other);
       if (lost === 0) expect(outcome.seconds, other.name).toBeLessThanOrEqual(1.03 * seconds);
     }
@@ -34,6 +34,15 @@ it('limitFetch learns the hour of GitHub, and neither it nor the points per minu
   const { seconds, refused, lost } = await simulate(program, own);
   expect({ refused, lost }).toEqual({ refused: 0, lost: 0 });
   expect(seconds).toBeLessThan(1.01 * program.optimumSeconds);
+});
+
+it('the throttling of octokit runs the program of GitHub, later and with refusals', async () => {
+  const program = named('GitHub');
+  const octokit = contendersFor(program).at(-1) as Contender;
+  const { contender, seconds, refused } = await simulate(program, octokit);
+  expect(contender).toBe('octokit throttling');
+  expect(refused).toBeGreaterThan(0);
+  expect(seconds).toBeGreaterThan(program.optimumSeconds);
 });
 
 it('limitFetch is not held up by a node of a pool that never answers', async () => {

@@ -1,5 +1,5 @@
 // Every block of JavaScript in the documents runs as it stands, each in a process of its own, with the real modules. Only
-// ports are replaced, and a fragment finds what surrounds it in a reader's program (context.mjs). Tests of single pages
+// ports and names of shared tables are replaced, and a fragment finds what surrounds it in a reader's program (context.mjs). Tests of single pages
 // check besides what their programs print. docs/recipes.md shows files of examples/, which have tests of their own.
 
 import { execFile } from 'node:child_process';
@@ -9,6 +9,7 @@ import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { transform } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { removeShared } from '../../lib/index.js';
 import { anyStore, NO_STORE } from '../redis/support/store.js';
 import { ROOT } from '../support/processes.js';
 import { type Block, blocksOf, PAGES, textOf } from './pages.js';
@@ -25,23 +26,33 @@ const RECIPES = new Set(
   ),
 );
 
-/** Its programs need other packages, and a test compares their pairs. */
-const MIGRATION = 'docs/migration.md';
+/** Their programs need other packages, and tests compare their pairs. */
+const MIGRATION = ['docs/migration.md', 'docs/migration-servers.md'];
 
 const blocks = PAGES.filter((page) => page === 'README.md' || page.startsWith('docs/'))
-  .filter((page) => page !== MIGRATION)
+  .filter((page) => !MIGRATION.includes(page))
   .flatMap((page) => blocksOf(textOf(page)).map((block) => ({ page, ...block })))
   .filter(({ language }) => language === 'js' || language === 'ts')
   .filter(({ code }) => !RECIPES.has(code.trim()));
 
-/** Whether the block needs a store. */
-const needsStore = ({ code }: Block) => /relay-limiter\/redis|createClient/.test(code);
+/** Whether the block needs a store. Fragments of docs/fleet.md find a limiter that uses one. */
+const needsStore = ({ page, code }: Block & { page: string }) =>
+  page === 'docs/fleet.md' || /relay-limiter\/redis|createClient/.test(code);
 
 /** Whether it is a fragment about the Fastify plugin, in which `app` is an instance of Fastify. */
 const isFastify = ({ code }: Block) => /app\.(register|setErrorHandler)\(/.test(code);
 
+/** The names of the tables that a block shares, each with one that no other block and no program of this machine uses. */
+function sharedTables({ code, line }: Block): Map<string, string> {
+  const names = [...code.matchAll(/\bshared: '([\w-]+)'/g)].map(([, name = '']) => name);
+  return new Map(names.map((name) => [name, `docs-${process.pid}-${line}-${name}`]));
+}
+
 /** The block as a module. One that is a value, such as a result, becomes an expression. */
-async function moduleOf({ code, language }: Block): Promise<string> {
+async function moduleOf(block: Block): Promise<string> {
+  const { language } = block;
+  let { code } = block;
+  for (const [name, own] of sharedTables(block)) code = code.replaceAll(`'${name}'`, `'${own}'`);
   const text = code.startsWith('{') ? `(${code});` : code;
   const loader = language === 'ts' ? 'ts' : 'js';
   const transformed = await transform(text, { loader, format: 'esm', target: 'node20' });
@@ -76,12 +87,13 @@ describe('the code in', () => {
         ...(store !== undefined && { REDIS_URL: store.url }),
       };
       const args = ['--import', CONTEXT, file];
-      const { stderr } = await execute(process.execPath, args, {
-        cwd: folder,
-        env,
-        timeout: TIMEOUT,
-      });
-      expect(stderr).toBe('');
+      const options = { cwd: folder, env, timeout: TIMEOUT };
+      try {
+        const { stderr } = await execute(process.execPath, args, options);
+        expect(stderr).toBe('');
+      } finally {
+        for (const own of sharedTables(block).values()) removeShared(own);
+      }
     },
   );
 });

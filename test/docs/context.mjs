@@ -16,6 +16,7 @@ import * as http from 'relay-limiter/http';
 import * as metrics from 'relay-limiter/metrics';
 import * as net from 'relay-limiter/net';
 import * as persist from 'relay-limiter/persist';
+import { SharedRateLimiter } from 'relay-limiter/redis';
 import * as websocket from 'relay-limiter/websocket';
 import * as ws from 'relay-limiter/ws';
 import { WebSocketServer } from 'ws';
@@ -52,6 +53,13 @@ Object.assign(globalThis, {
 
 /** What fragments of a page mean by a name that means something else on other pages. */
 const OF_PAGES = {
+  'docs/fleet.md': async () => {
+    const { SharedRateLimiter } = await import('relay-limiter/redis');
+    const store = globalThis.client;
+    return (
+      store && { limiter: new SharedRateLimiter({ client: store, rateLimit: 50, burstLimit: 100 }) }
+    );
+  },
   'docs/client.md': () => ({
     limiter: new client.PolicyLimiter({
       policies: [
@@ -92,7 +100,11 @@ async function storeContext() {
   const url = process.env.REDIS_URL;
   if (!url) return {};
   const { createClient } = await import('redis');
-  return { client: await createClient({ url }).connect() };
+  const client = await createClient({ url }).connect();
+  return {
+    client,
+    ...(page === 'docs/fleet.md' && { limiter: new SharedRateLimiter({ client }) }),
+  };
 }
 
 const page = process.env.RELAY_LIMITER_PAGE ?? '';

@@ -12,7 +12,7 @@ export const PAGES: readonly string[] = [
   ...TOP,
   ...FOLDERS.flatMap((folder) =>
     readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
-      .filter((name) => name.endsWith('.md') && !name.includes('node_modules'))
+      .filter((name) => name.endsWith('.md') && !/node_modules|^api\b/.test(name))
       .map((name) => `${folder}/${name.replaceAll('\\', '/')}`),
   ),
 ].sort();

@@ -227,6 +227,7 @@ function storeClient(server = { isAway: false }): object {
   const nothing = () => {};
   const answer = async (text: string, { arguments: args }: { arguments: string[] }) => {
     if (server.isAway) throw new Error('Socket closed unexpectedly');
+    if (text.includes('HVALS')) return ['40 30 20 10 0'];
     if (text.includes('ZADD')) return ['run', '1000', 3, 'epoch', '', '0', '0'];
     // A first check has the fewest arguments.
     return args.length <= 2 ? 99 : ['4', 0, '0', 0, '30'];
@@ -263,6 +264,7 @@ describe('collectMetrics with shared limiters', () => {
     expect(of(before, 'shared_checks_total{limiter="limit",verdict="allow"}')).toBe(3);
     expect(of(before, 'shared_overload_checks_total{limiter="limit"}')).toBe(0);
     expect(of(before, 'shared_checks_total{limiter="local",verdict="allow"}')).toBe(1);
+    expect(of(before, 'fleet_checks_total{limiter="limit",verdict="allow"}')).toBe(undefined);
     expect(of(before, 'leased_tokens{limiter="limit"}')).toBe(2);
     expect(of(before, 'shared_tracked_peers{limiter="limit"}')).toBe(1);
     expect(of(before, 'store_up{limiter="limit"}')).toBe(1);
@@ -279,7 +281,13 @@ describe('collectMetrics with shared limiters', () => {
     expect(of(away, 'shared_fallback_checks_total{limiter="limit"}')).toBe(3);
     server.isAway = false;
     await vi.advanceTimersByTimeAsync(60_000);
-    expect(of(await all(), 'store_up{limiter="limit"}')).toBe(1);
+    const back = await all();
+    expect(of(back, 'store_up{limiter="limit"}')).toBe(1);
+    const fleet = ['allow', 'delay', 'disconnect'].map((verdict) =>
+      of(back, `fleet_checks_total{limiter="limit",verdict="${verdict}"}`),
+    );
+    expect(fleet).toEqual([40, 30, 20]);
+    expect(of(back, 'fleet_checks_total{limiter="local",verdict="allow"}')).toBe(undefined);
   });
 
   test('exports the statistics of SharedBans', async () => {

@@ -288,6 +288,26 @@ describe('SharedBans', () => {
     },
   );
 
+  it('lists the bans of all processes, those that end last first', async () => {
+    const store = new Store();
+    const one = await store.start();
+    const two = await store.start();
+    one.ban('p', 60);
+    one.ban('q', 600);
+    two.ban('r', 300);
+    two.ban('over', 2);
+    one.ban('lifted', 900);
+    one.lift('lifted');
+    await store.time.run(3);
+    for (const bans of [one, two]) {
+      const { count, bans: longest } = bans.getBans(2);
+      expect([count, longest.map(([key]) => key)]).toEqual([3, ['q', 'r']]);
+      expect(longest[0]?.[1]).toBeCloseTo(597, 1);
+    }
+    expect(one.getBans(0)).toEqual({ count: 3, bans: [] });
+    expect(() => one.getBans(-1)).toThrow(expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }));
+  });
+
   it('sums violations over processes', async () => {
     const store = new Store();
     const limiters: OrderbookRateLimiter[] = [];

@@ -13,3 +13,6 @@ export interface Trace {
 
 export function readTrace(file: string | URL): Trace;
 export function replay(trace: Trace, limiters: typeof library, engine: library.EngineName): number;
+
+/** `rate_limit` becomes `rateLimit`. */
+export function camelCase(name: string): string;

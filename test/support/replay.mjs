@@ -117,6 +117,6 @@ function expectLevel(make, violations, expected, where) {
   same(limiter.getBackoffLevel('peer'), expected, where);
 }
 
-function camelCase(name) {
+export function camelCase(name) {
   return name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
 }

@@ -8,8 +8,16 @@ import { EventEmitter } from 'node:events';
 import { callSafely } from '../../common/callbacks.js';
 import { type Clock, monotonicSeconds, readClock } from '../../common/clock.js';
 import { invalidValue } from '../../common/errors.js';
-import { commonOptions, count, positive, readOptions, requireKey } from '../../common/options.js';
+import {
+  commonOptions,
+  count,
+  positive,
+  readOptions,
+  requireCount,
+  requireKey,
+} from '../../common/options.js';
 import { detachString } from '../../common/strings.js';
+import type { BansInForce } from '../../common/types.js';
 import type { DirectConnectionRateLimiter } from '../../limiters/direct-connection-rate-limiter.js';
 import type { OrderbookRateLimiter } from '../../limiters/orderbook-rate-limiter.js';
 import type { RedisClient } from '../store/client.js';
@@ -152,6 +160,30 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
   banSecondsLeft(key: string): number {
     requireKey(key);
     return this.#local.secondsLeft(idOf(key), readClock(this.#clock));
+  }
+
+  /**
+   * Returns the bans in force of all processes, as far as this one knows them: those that end last come first. A key of more
+   * than 128 UTF-16 code units is given as its digest. O(bans known). `most`: default 100.
+   * @throws `ERR_LIMITER_OPTION` unless `most` is a whole number of at least 0; `ERR_LIMITER_CLOCK`
+   *
+   * @example
+   * import { Redis } from 'ioredis';
+   * import { SharedBans } from 'relay-limiter/redis';
+   *
+   * const client = new Redis(process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379');
+   * const bans = new SharedBans({ client });
+   * bans.ban('203.0.113.7', 3600);
+   * const { count, bans: longest } = bans.getBans();
+   * console.log(count, longest[0]?.[0]); // 1 203.0.113.7
+   * await bans.close();
+   * client.disconnect();
+   */
+  getBans(most = 100): BansInForce {
+    requireCount(most, 'most');
+    const bans = this.inForce().map(({ key, seconds }): [string, number] => [key, seconds]);
+    bans.sort(([, a], [, b]) => b - a);
+    return { count: bans.length, bans: bans.slice(0, most) };
   }
 
   /** Whether this process knows any ban, in force or over. O(1). @internal */

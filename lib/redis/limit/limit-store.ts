@@ -5,6 +5,7 @@ import { ALLOWED } from '../../common/check-results.js';
 import { type CheckResult, RateLimitAction } from '../../common/types.js';
 import { createStoreClient, type StoreClient } from '../store/client.js';
 import { Deadlines } from '../store/deadlines.js';
+import type { FleetTotals } from '../store/fleet-scripts.js';
 import { SHARDS, shardOf, storeKey } from '../store/keys.js';
 import { createScript, type ScriptName } from '../store/limit-scripts.js';
 import type { ChangeableLimit } from '../store/limit-version.js';
@@ -19,6 +20,7 @@ import { Shard } from '../store/shard.js';
 import type { StateChange, StoreCounters } from '../store/shard-health.js';
 import { nowSeconds, nowWithPauses, RETRY_SECONDS } from '../store/timing.js';
 import { FallbackBuckets } from './fallback-buckets.js';
+import { FleetReport } from './fleet-report.js';
 import { LimitWatch } from './limit-watch.js';
 import type { SharedLimitConfig } from './options.js';
 
@@ -28,10 +30,13 @@ export interface LimitStoreListener {
   onFailure(key: string, error: Error): void;
   /** A node has changed the limit from `before` to what it is now. */
   onLimit(before: ChangeableLimit): void;
+  /** What this process has done. */
+  ownTotals(): FleetTotals;
 }
 
 export class LimitStore {
   readonly deadlines: Deadlines;
+  readonly fleet: FleetReport;
   readonly counters: StoreCounters = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 };
   /** Verdicts of the failure policy. */
   fallbackVerdicts = 0;
@@ -62,6 +67,14 @@ export class LimitStore {
       limit: config,
       isDown: () => this.#shards[0]?.state === 'down',
       onChange: (limit, changedAt) => this.#changed(limit, changedAt),
+    });
+    this.fleet = new FleetReport({
+      client: this.#client,
+      key: `${config.prefix}{0}#fleet`,
+      nodeId: this.nodeId,
+      deadlines: this.deadlines,
+      isDown: () => this.#shards[0]?.state === 'down',
+      ownTotals: () => listener.ownTotals(),
     });
     // A single server is certainly needed, so its first heartbeat is sent at once and reports what is wrong with it.
     if (!this.#client.isCluster) this.#shard(0);
@@ -167,6 +180,7 @@ export class LimitStore {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#watch.close();
+    await this.fleet.close();
     await Promise.all(this.#openShards().map((shard) => shard.close()));
     this.deadlines.close();
     this.#client.release();

@@ -9,8 +9,10 @@ import { type CheckResult, RateLimitAction } from '../../common/types.js';
 import { selectEngine } from '../../engine/select.js';
 import { RateLimiter } from '../../limiters/rate-limiter.js';
 import { delaySeconds } from '../../tables/arithmetic.js';
+import type { FleetTotals } from '../store/fleet-scripts.js';
 import { idOf } from '../store/keys.js';
 import type { StateChange } from '../store/shard-health.js';
+import { MOST_REFUSED } from './fleet-report.js';
 import { LeaseManager } from './lease-manager.js';
 import { LeaseRecords } from './lease-records.js';
 import { LimitStore } from './limit-store.js';
@@ -23,6 +25,7 @@ import {
   type SharedMode,
   type SharedRateLimiterOptions,
 } from './options.js';
+import { mergeRefused, RefusedPeers } from './refused-peers.js';
 import { type Receiver, StrictCheck } from './strict-check.js';
 
 /**
@@ -61,6 +64,8 @@ export interface SharedStats {
   leasedTokens: number;
   /** Peers evicted because there were `maxPeers`. The unspent tokens of their leases returned to the store. */
   evictions: number;
+  /** Verdicts of all processes, as of the last five seconds; null before the first report, and in mode `local`. */
+  fleetVerdicts: { allow: number; delay: number; disconnect: number } | null;
   store: {
     /** `down` while any shard of the store does not answer; `none` in mode `local`. */
     state: 'up' | 'down' | 'none';
@@ -77,6 +82,31 @@ export interface SharedStats {
     /** Calls without a reply so far. */
     inFlight: number;
   };
+}
+
+/** What `SharedRateLimiter.getFleetStats` returns: what all processes with the same `prefix` have done. */
+export interface FleetStats {
+  /** Processes last seen that share the limit, with this one. */
+  nodes: number;
+  /** Verdicts of all processes, also of those that have ended. They count from 0 again if the store has lost its data. */
+  verdicts: { allow: number; delay: number; disconnect: number };
+  /** The number of those verdicts that the failure policies decided. */
+  fallbackVerdicts: number;
+  /** The number of those verdicts that were DELAY because the store had more calls than it answers in time. */
+  overloadVerdicts: number;
+  /** The peers that were refused most, at most ten, the worst one first. */
+  offenders: FleetOffender[];
+}
+
+/** A peer that processes have refused. */
+export interface FleetOffender {
+  /** The peer's key. A key of more than 128 UTF-16 code units is given as its digest. */
+  readonly key: string;
+  /**
+   * Checks of the last five to ten minutes that processes refused, by whatever reason; not those that `check` delayed only to
+   * ask the store. At least so many: a process counts about a hundred peers, and reports the ten that it refused most.
+   */
+  readonly refusals: number;
 }
 
 const NO_CALLS = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 } as const;
@@ -109,6 +139,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   readonly #store: LimitStore | undefined;
   readonly #leases: LeaseManager | undefined;
   readonly #verdicts = { allow: 0, delay: 0, disconnect: 0 };
+  readonly #refused: RefusedPeers;
 
   /**
    * Creates a limiter. Its first call of the store is made at once.
@@ -126,6 +157,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
       const { maxPeers, clock, engine } = config;
       const limit = { rateLimit, burstLimit, disconnectThreshold };
       this.#local = new RateLimiter({ ...limit, maxPeers, clock, engine });
+      this.#refused = new RefusedPeers();
       return;
     }
     // Before the LimitStore, since this may throw, and a LimitStore calls the store as soon as it exists.
@@ -138,7 +170,9 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
         this.#leases?.limitChanged(before.burstLimit);
         callSafely(() => this.emit('limit', this.#limit()));
       },
+      ownTotals: () => this.#totals(),
     });
+    this.#refused = this.#store.fleet.refused;
     if (records !== undefined) this.#leases = new LeaseManager(config, this.#store, records);
   }
 
@@ -147,10 +181,12 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     return this.#config.rateLimit;
   }
 
+  /** The capacity of a bucket, in tokens. */
   get burstLimit(): number {
     return this.#config.burstLimit;
   }
 
+  /** The number of violations from which a refusal is `disconnect`; null: none is. */
   get disconnectThreshold(): number | null {
     return this.#config.disconnectThreshold;
   }
@@ -167,7 +203,9 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
    * import { SharedRateLimiter } from 'relay-limiter/redis';
    *
    * const client = new Redis(process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379');
-   * const limiter = new SharedRateLimiter({ client, rateLimit: 50, burstLimit: 100 });
+   * const limit = { rateLimit: 50, burstLimit: 100 };
+   * const limiter = new SharedRateLimiter({ client, ...limit, deadlineSeconds: 5 });
+   * await limiter.ready();
    * await limiter.update({ rateLimit: 20 });
    * console.log(limiter.rateLimit, limiter.burstLimit); // 20 100
    * await limiter.close();
@@ -197,7 +235,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   check(peerKey: string, cost = 1): CheckResult {
     requireKey(peerKey);
     requireCost(cost);
-    if (this.#local !== undefined) return this.#count(this.#local.check(peerKey, cost));
+    if (this.#local !== undefined) return this.#count(peerKey, this.#local.check(peerKey, cost));
     if (this.#leases === undefined) {
       const message = "check() must be called in mode 'leased' or 'local', got 'strict'";
       const advice = 'call checkAsync() instead';
@@ -206,7 +244,8 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     const id = idOf(peerKey);
     const now = readOptionalClock(this.#config.clock);
     const known = this.#leases.checkLocally(id, cost, now);
-    return this.#count(known ?? this.#leases.requestAhead(id, cost, now));
+    if (known !== undefined) return this.#count(id, known);
+    return this.#countVerdict(this.#leases.requestAhead(id, cost, now));
   }
 
   /**
@@ -268,7 +307,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     const now = readOptionalClock(this.#config.clock);
     const known = this.#leases.checkWithoutReply(id, cost, now);
     if (known === undefined) return undefined;
-    return this.#withTokens(this.#count(known), this.#leases.tokensOf(id), cost);
+    return this.#withTokens(this.#count(id, known), this.#leases.tokensOf(id), cost);
   }
 
   #checkInProcess(
@@ -276,7 +315,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     key: string,
     cost: number,
   ): readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null] {
-    const result = this.#count(local.check(key, cost));
+    const result = this.#count(key, local.check(key, cost));
     return this.#withTokens(result, local.getTokens(key), cost);
   }
 
@@ -331,6 +370,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   /** Returns the counts of this process. O(peers kept), so not for every message. */
   getStats(): SharedStats {
     const store = this.#store;
+    const totals = store?.fleet.totals;
     const tracked = this.#leases?.trackedPeers ?? this.#local?.getStats().trackedPeers ?? 0;
     return {
       trackedPeers: tracked,
@@ -339,10 +379,46 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
       overloadVerdicts: store?.overloadVerdicts ?? 0,
       leasedTokens: this.#leases?.leasedTokens() ?? 0,
       evictions: this.#leases?.evictions ?? 0,
+      fleetVerdicts: totals === undefined ? null : verdictsOf(totals),
       store:
         store === undefined
           ? { state: 'none', nodes: 1, ...NO_CALLS }
           : { state: store.state, nodes: store.nodes, ...store.counters },
+    };
+  }
+
+  /**
+   * Returns what all processes with this `prefix` have done: their verdicts, and the peers that they refused most. One call
+   * of the store, O(processes). Other processes report every five seconds, so their part may be so old. In mode `local` of
+   * this process only.
+   * @throws (rejects with) `ERR_LIMITER_STORE` if the store does not answer within `deadlineSeconds`, or after `close`.
+   *
+   * @example
+   * import { Redis } from 'ioredis';
+   * import { SharedRateLimiter } from 'relay-limiter/redis';
+   *
+   * const client = new Redis(process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379');
+   * const limit = { prefix: 'login', rateLimit: 0.1, burstLimit: 1 };
+   * const limiter = new SharedRateLimiter({ client, ...limit, deadlineSeconds: 5 });
+   * await limiter.ready();
+   * for (let n = 0; n < 3; n += 1) await limiter.checkAsync('203.0.113.7');
+   * const { nodes, offenders } = await limiter.getFleetStats();
+   * console.log(nodes, offenders); // 1 [ { key: '203.0.113.7', refusals: 2 } ]
+   * await limiter.close();
+   * client.disconnect();
+   */
+  async getFleetStats(): Promise<FleetStats> {
+    const store = this.#store;
+    const all = await store?.fleet.readAll();
+    const totals = all?.totals ?? this.#totals();
+    const refused = all?.refused ?? [this.#refused.top(MOST_REFUSED)];
+    const offenders = mergeRefused(refused, MOST_REFUSED);
+    return {
+      nodes: store?.nodes ?? 1,
+      verdicts: verdictsOf(totals),
+      fallbackVerdicts: totals.fallback,
+      overloadVerdicts: totals.overload,
+      offenders: offenders.map(([key, refusals]) => ({ key, refusals })),
     };
   }
 
@@ -359,7 +435,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   /** Checks a peer by its id, in modes `leased` and `strict`. */
   #ask(id: string, cost: number, receive: Receiver): void {
     const leases = this.#leases;
-    const counted: Receiver = (result, tokens) => receive(this.#count(result), tokens);
+    const counted: Receiver = (result, tokens) => receive(this.#count(id, result), tokens);
     if (leases === undefined) {
       const store = this.#store as LimitStore;
       store.call(id, new StrictCheck({ store, limit: this.#config }, id, cost, counted));
@@ -371,8 +447,23 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     else counted(known);
   }
 
-  #count(result: CheckResult): CheckResult {
+  /** Counts the verdict of a peer; `id`: its id, or its key in mode `local`. */
+  #count(id: string, result: CheckResult): CheckResult {
+    if (result[0] !== RateLimitAction.ALLOW) this.#refused.add(idOf(id));
+    return this.#countVerdict(result);
+  }
+
+  #countVerdict(result: CheckResult): CheckResult {
     this.#verdicts[result[0]] += 1;
     return result;
   }
+
+  #totals(): FleetTotals {
+    const { fallbackVerdicts = 0, overloadVerdicts = 0 } = this.#store ?? {};
+    return { ...this.#verdicts, fallback: fallbackVerdicts, overload: overloadVerdicts };
+  }
+}
+
+function verdictsOf({ allow, delay, disconnect }: FleetTotals) {
+  return { allow, delay, disconnect };
 }

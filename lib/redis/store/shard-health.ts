@@ -30,6 +30,7 @@ export interface StateChange {
   readonly lostData?: boolean;
 }
 
+/** What a node has counted of its calls to the store. */
 export interface StoreCounters {
   /** Scripts called for peers. */
   calls: number;

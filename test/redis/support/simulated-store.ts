@@ -1,6 +1,7 @@
 // SimulatedStore: does in TypeScript what the scripts do, for simulations. scripts.real.test.ts shows on a real server
 // that both return bit-identical results.
 
+import { REPORT } from '../../../lib/redis/store/fleet-scripts.js';
 import { HEARTBEAT, UNREGISTER } from '../../../lib/redis/store/heartbeat-scripts.js';
 import {
   FOLLOW_SECONDS,
@@ -62,6 +63,8 @@ export class SimulatedStore {
   readonly #limits: Limit[];
   /** The text of the changed limit; empty if there is none. */
   limitText = '';
+  /** The totals of the fleet, and the reports of nodes. */
+  fleet = { totals: [] as number[], reports: new Map<string, string>() };
   readonly #clock: () => number;
   /** When each node of a shard was last seen, by the key of nodes. */
   #nodes = new Map<string, Map<string, number>>();
@@ -94,6 +97,7 @@ export class SimulatedStore {
   flush(): void {
     this.buckets.clear();
     this.limitText = '';
+    this.fleet = { totals: [], reports: new Map() };
     this.#nodes.clear();
     this.#losses.clear();
   }
@@ -105,6 +109,20 @@ export class SimulatedStore {
     this.flushScripts();
     this.#run += 1;
     this.#nameScripts();
+  }
+
+  #report([node, totals, answered, peers, wanted]: string[]): string[] {
+    const { fleet } = this;
+    const now = Math.floor(this.#clock());
+    const numbers = (words = '') => words.split(' ').map(Number);
+    const before = numbers(fleet.reports.get(node as string)?.split('|')[1] ?? answered);
+    const given = numbers(totals).map((total, at) => Math.max(total, before[at] as number));
+    fleet.totals = given.map(
+      (total, at) => (fleet.totals[at] ?? 0) + total - (before[at] as number),
+    );
+    fleet.reports.set(node as string, `${now}|${given.join(' ')}|${peers}`);
+    const all = wanted === 'all' ? [String(now), ...fleet.reports.values()] : [];
+    return [fleet.totals.join(' '), ...all];
   }
 
   #syncLimit(known: string): string {
@@ -144,6 +162,7 @@ export class SimulatedStore {
     if (source === HEARTBEAT) return this.#heartbeat(key as string, args[0] as string);
     if (source === UNREGISTER)
       return Number(this.#nodes.get(key as string)?.delete(args[0] as string));
+    if (source === REPORT) return this.#report(args);
     if (source === SYNC_LIMIT) return this.#syncLimit(args[0] as string);
     if (source === CHANGE_LIMIT) return this.#changeLimit(args as [string, string]);
     for (const [sha, { name, limit }] of this.#scripts) {

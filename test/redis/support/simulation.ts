@@ -2,6 +2,7 @@
 // either engine; the store is a SimulatedStore.
 
 import { SharedRateLimiter, type SharedRateLimiterOptions } from '../../../lib/redis/index.js';
+import { REPORT } from '../../../lib/redis/store/fleet-scripts.js';
 import { leaseLifetimes } from '../../../lib/redis/store/limit.js';
 import { SYNC_LIMIT } from '../../../lib/redis/store/limit-version.js';
 import { DEFAULT_DEADLINE_SECONDS } from '../../../lib/redis/store/options.js';
@@ -183,7 +184,7 @@ class Simulation {
         { keys, arguments: args }: { keys: string[]; arguments: string[] },
       ) => {
         // The limit does not change here.
-        if (source === SYNC_LIMIT) return Promise.resolve('');
+        if (source === SYNC_LIMIT || source === REPORT) return Promise.resolve('');
         return this.#roundTrip(() => this.store[method](source, keys, args));
       };
     };

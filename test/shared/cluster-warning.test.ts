@@ -1,0 +1,92 @@
+// WARN_LIMITER_CLUSTER says that each worker has limits of its own, which limiters with the option `shared` have not.
+
+import cluster from 'node:cluster';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+
+let http: typeof import('relay-limiter/http');
+let net: typeof import('relay-limiter/net');
+let limiters: typeof import('relay-limiter');
+const codes: unknown[] = [];
+let folder: string;
+
+// The package remembers per process which warnings it has emitted, so each test loads it again.
+beforeEach(async () => {
+  vi.resetModules();
+  http = await import('relay-limiter/http');
+  net = await import('relay-limiter/net');
+  limiters = await import('relay-limiter');
+  codes.length = 0;
+  const emit = vi.spyOn(process, 'emitWarning').mockImplementation((_, options) => {
+    codes.push((options as { code: string }).code);
+  });
+  const { isWorker } = cluster;
+  Object.assign(cluster, { isWorker: true });
+  folder = mkdtempSync(join(tmpdir(), 'relay-limiter-test-'));
+  return () => {
+    emit.mockRestore();
+    Object.assign(cluster, { isWorker });
+    rmSync(folder, { recursive: true });
+  };
+});
+afterAll(() => void vi.resetModules());
+
+/** An OrderbookRateLimiter, which leaves its table when the test ends. */
+function bans(shared?: string) {
+  const limiter = new limiters.OrderbookRateLimiter({ maxPeers: 1000, shared });
+  return leaving(limiter);
+}
+
+function rules(shared?: string) {
+  const limiter = new limiters.RuleLimiter({
+    scopes: { address: { kind: 'address' } },
+    rules: { requests: { scope: 'address', rateLimit: 5 } },
+    maxPeers: 1000,
+    shared,
+  });
+  return leaving(limiter);
+}
+
+function leaving<Limiter extends { close(): void }>(limiter: Limiter): Limiter {
+  onTestFinished(() => {
+    limiter.close();
+    limiter.close();
+  });
+  return limiter;
+}
+
+type Use = [what: string, use: (shared?: string) => unknown];
+
+const USES: Use[] = [
+  ['a middleware', (shared) => http.rateLimit({ limiter: bans(shared) })],
+  ['a middleware by rules', (shared) => http.rateLimit({ limiter: rules(shared) })],
+  ['limits on connects', (shared) => guard({ connections: { limiter: bans(shared) } })],
+  [
+    'messages of an address',
+    (shared) => guard({ messages: { limiter: bans(shared), key: 'address' } }),
+  ],
+  ['messages by key', (shared) => guard({ messages: { limiter: bans(shared), key: () => 'all' } })],
+  ['expulsions', (shared) => guard({ expulsions: bans(shared) })],
+  ['a guard by rules', (shared) => guard({ limiter: rules(shared) })],
+];
+
+function guard(options: object) {
+  return net.guardLineServer(new Server(), options);
+}
+
+describe('WARN_LIMITER_CLUSTER', () => {
+  test.each(USES)('is not emitted for %s with a shared limiter', (_, use) => {
+    use(join(folder, 'table'));
+    expect(codes).toEqual([]);
+    use();
+    expect(codes).toEqual(['WARN_LIMITER_CLUSTER']);
+  });
+
+  test('is emitted for connections per address, which each worker counts', () => {
+    guard({ connections: { limiter: bans(join(folder, 'table')), maxPerAddress: 5 } });
+    expect(codes).toEqual(['WARN_LIMITER_CLUSTER']);
+  });
+});
