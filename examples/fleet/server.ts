@@ -6,19 +6,26 @@ import { once } from 'node:events';
 import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { delimiter, join, resolve } from 'node:path';
 
 export const INSTALL_ADVICE =
   'install redis-server (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis) or ' +
   'valkey-server, or name a server in REDIS_URL';
 
-/** Returns the server's program, if it is on the PATH. */
-export function findServer(): string | undefined {
-  const folders = (process.env['PATH'] ?? '').split(delimiter);
-  const files = ['redis-server', 'valkey-server'].flatMap((name) =>
-    folders.map((folder) => join(folder, name)),
-  );
-  return files.find(isExecutable);
+/**
+ * Returns the server's program: that of RELAY_LIMITER_STORE, a name or a path, otherwise one on the PATH, if there is any.
+ * @throws if the program of RELAY_LIMITER_STORE is not found.
+ */
+export function findServer(env: NodeJS.ProcessEnv = process.env): string | undefined {
+  const named = env['RELAY_LIMITER_STORE'] || undefined;
+  const folders = (env['PATH'] ?? '').split(delimiter);
+  const names = named === undefined ? ['redis-server', 'valkey-server'] : [named];
+  const files = names.flatMap((name) => folders.map((folder) => resolve(folder, name)));
+  const found = files.find(isExecutable);
+  if (named !== undefined && found === undefined) {
+    throw new Error(`RELAY_LIMITER_STORE must be a program on the PATH or its path, got ${named}`);
+  }
+  return found;
 }
 
 function isExecutable(file: string): boolean {
