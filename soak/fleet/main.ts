@@ -1,5 +1,5 @@
 // npm run soak:fleet: lets faults happen to a fleet of processes and real stores, and looks in all intervals whether more
-// was admitted than the bound. docs/fleet.md has the results.
+// was admitted than the bound. docs/design/fleet.md has the results.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -12,7 +12,7 @@ import { type Run, runOnce, runsOf } from './runs.js';
 import { ShiftedClocks } from './shifted-clocks.js';
 import { type Result, textTable, withResults } from './table.js';
 
-const DOCUMENT = fileURLToPath(new URL('../../../docs/fleet.md', import.meta.url));
+const DOCUMENT = fileURLToPath(new URL('../../../docs/design/fleet.md', import.meta.url));
 
 const HELP = `Lets faults happen to three processes of one limit and their store, under load, and compares what
 was admitted with burst + rate x time in every interval.
@@ -20,7 +20,7 @@ was admitted with burst + rate x time in every interval.
 usage: npm run soak:fleet -- [flags]
 
   --only TEXT   runs only the faults whose names contain TEXT
-  --write       writes the results into the table of docs/fleet.md, unless something has failed
+  --write       writes the results into the table of docs/design/fleet.md, unless something has failed
   --help        prints this text
 
 Needs redis-server or valkey-server. Faults that set clocks need Linux and a C++ compiler, and are left

@@ -1,4 +1,4 @@
-// The results of all runs as a table: as aligned text, and in docs/fleet.md.
+// The results of all runs as a table: as aligned text, and in docs/design/fleet.md.
 
 import type { FailurePolicy } from 'relay-limiter/redis';
 import { type Outcome, type Verdict, verdictOf } from './outcome.js';
@@ -14,7 +14,7 @@ const HEAD = ['fault', 'mode', 'policy', 'admitted', 'bound', 'highest excess', 
 /** Columns with numbers. */
 const RIGHT = [3, 4, 5];
 
-/** The lines of docs/fleet.md between which the table is. */
+/** The lines of docs/design/fleet.md between which the table is. */
 const BEGIN = '<!-- Made by `npm run soak:fleet -- --write`. -->';
 const END = '<!-- End of the table. -->';
 

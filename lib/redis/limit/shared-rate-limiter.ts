@@ -117,7 +117,7 @@ const NO_CALLS = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 } as c
  * In modes `leased` and `strict` all processes together admit at most `burstLimit` + `rateLimit` × T of a peer in any
  * interval T, if all of them have the same options. What a process admits while the store is down is the exception: see
  * `onStoreFailure`. No verdict takes longer than `deadlineSeconds`, and no check rejects because the store is down.
- * docs/fleet.md explains why the bound holds and what each mode costs.
+ * docs/design/fleet.md explains why the bound holds and what each mode costs.
  *
  * @example
  * import { createClient } from 'redis';
