@@ -135,8 +135,14 @@ export abstract class RuleLimiterState {
    * not know yet: repeat the call. Else throws the error. @internal
    */
   adoptAfter(error: unknown): void {
-    if (this.#rules === undefined || !isUnknownName(error) || this.#rules.isCurrent()) throw error;
+    if (!isUnknownName(error) || !this.adoptNewer()) throw error;
+  }
+
+  /** Adopts the rules that another process has set; false if this limiter has them already. @internal */
+  adoptNewer(): boolean {
+    if (this.#rules === undefined || this.#rules.isCurrent()) return false;
     this.adoptRules();
+    return true;
   }
 
   /** Replaces the rules by what `next` makes of them, for all limiters that share a table. @internal */
@@ -182,6 +188,8 @@ export abstract class RuleLimiterState {
   ban(scope: string, key: string, seconds?: number): boolean {
     const index = this.context.keys.indexOf(scope);
     const own = this.context.keys.keyOf(index, key);
+    // The default length is that of the rules in force.
+    if (seconds === undefined) this.adoptNewer();
     const length = seconds ?? this.context.book.plan.bans[index]?.seconds[0];
     if (typeof length !== 'number' || !(length > 0)) {
       const accepted = 'a number greater than 0, or Infinity';

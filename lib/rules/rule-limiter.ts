@@ -306,10 +306,11 @@ export class RuleLimiter extends RuleLimiterState {
     const now = this.now();
     const { context } = this;
     const call = context.prepare(keys, cost, action, plan);
-    if (call.listed !== ON_ALLOW_LIST) {
-      this.core[method](call.keys, call.mask, call.program, now);
-    }
+    const isFree = call.listed === ON_ALLOW_LIST;
+    if (!isFree) this.core[method](call.keys, call.mask, call.program, now);
     context.release(call);
+    // Another process may have changed the list.
+    if (isFree && this.adoptNewer()) this.#settle(method, keys, cost, action, plan);
   }
 
   /** @internal */

@@ -24,6 +24,7 @@ interface Owner {
   now(): number | undefined;
   adoptRules(): void;
   adoptAfter(error: unknown): void;
+  adoptNewer(): boolean;
   checkBytes(bytes: number, keys: Keys, cost?: Cost, action?: string, plan?: string): RuleVerdict;
   peek(keys: Keys, cost?: Cost, action?: string, plan?: string): RulePeek;
   peekBytes(bytes: number, keys: Keys, cost?: Cost, action?: string, plan?: string): RulePeek;
@@ -127,7 +128,7 @@ export class RulePeer {
       if (this.#version !== context.version) this.#refresh();
       return this.#decide(this.#messageProgram, now) ?? this.checkMessage(bytes);
     }
-    const { action = MESSAGE, cost, keys, plan = this.#currentPlan() } = message;
+    const { action = MESSAGE, cost, keys, plan = this.#latestPlan() } = message;
     if (keys === undefined && plan === this.#plan) return this.#checkBytes(bytes, cost, action);
     return this.#limiter.checkBytes(bytes, { ...this.#keys, ...keys }, cost, action, plan);
   }
@@ -149,7 +150,7 @@ export class RulePeer {
 
   /** What `checkMessage` would return now. Counts and changes nothing. @throws the errors of `checkMessage` @internal */
   peekMessage(bytes: number, message: Classification = {}): RuleVerdict {
-    const { action = MESSAGE, cost, keys, plan = this.#currentPlan() } = message;
+    const { action = MESSAGE, cost, keys, plan = this.#latestPlan() } = message;
     const all = { ...this.#keys, ...keys };
     return this.#limiter.peekBytes(bytes, all, cost, action, plan).verdict;
   }
@@ -166,7 +167,7 @@ export class RulePeer {
     bytes: number,
     message: Classification = {},
   ): AwaitedRule | undefined {
-    const of = { context: this.#limiter.context, keys: this.#keys, plan: this.#currentPlan() };
+    const of = { context: this.#limiter.context, keys: this.#keys, plan: this.#latestPlan() };
     return findAwaited(of, rules, isAwaited, bytes, message);
   }
 
@@ -216,23 +217,29 @@ export class RulePeer {
 
   /** As `RuleLimiter.peek` of its keys and its plan. */
   peek(cost?: Cost, action?: string): RulePeek {
-    return this.#limiter.peek(this.#keys, cost, action, this.#currentPlan());
+    return this.#limiter.peek(this.#keys, cost, action, this.#latestPlan());
   }
 
   /** As `RuleLimiter.refund` of its keys and its plan. */
   refund(cost?: Cost, action?: string): void {
-    this.#limiter.refund(this.#keys, cost, action, this.#currentPlan());
+    this.#limiter.refund(this.#keys, cost, action, this.#latestPlan());
   }
 
   /** As `RuleLimiter.charge` of its keys and its plan. */
   charge(cost?: Cost, action?: string): void {
-    this.#limiter.charge(this.#keys, cost, action, this.#currentPlan());
+    this.#limiter.charge(this.#keys, cost, action, this.#latestPlan());
   }
 
   /** Undefined, the base rules, if an update has removed the plan. */
   #currentPlan(): string | undefined {
     const plan = this.#plan;
     return plan !== undefined && this.#limiter.context.hasPlan(plan) ? plan : undefined;
+  }
+
+  /** The same by the rules in force: another process may have removed the plan, or added it again. */
+  #latestPlan(): string | undefined {
+    if (this.#plan !== undefined) this.#limiter.adoptNewer();
+    return this.#currentPlan();
   }
 
   #checkBytes(bytes: number, cost: Cost | undefined, action: string | undefined): RuleVerdict {

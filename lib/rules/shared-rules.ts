@@ -179,14 +179,23 @@ function firstDifference(path: Path, theirs: unknown, ours: unknown): Difference
     if (orders[0] === orders[1]) return undefined;
     return { name: `order of ${path}`, theirs: orders[0] as string, ours: orders[1] as string };
   }
-  const [a, b] = [theirs, ours].map(textOf);
-  return a === b ? undefined : { name: String(path), theirs: a as string, ours: b as string };
+  const [a, b] = [textOf(theirs), textOf(ours)];
+  if (a === b) return undefined;
+  let same = 0;
+  while (a[same] === b[same]) same += 1;
+  return { name: String(path), theirs: excerpt(a, same), ours: excerpt(b, same) };
 }
 
 function textOf(value: unknown): string {
   if (value === undefined) return 'absent';
-  const text = JSON.stringify(value, (_, each) => (each === Infinity ? 'Infinity' : each));
-  return text.length <= 100 ? text : `${text.slice(0, 100)}...`;
+  return JSON.stringify(value, (_, each) => (each === Infinity ? 'Infinity' : each));
+}
+
+/** A text of at most some 100 characters, with what is at `place`. */
+function excerpt(text: string, place: number): string {
+  const start = text.length <= 100 ? 0 : Math.max(0, place - 50);
+  const end = Math.min(text.length, start + 100);
+  return `${start > 0 ? '...' : ''}${text.slice(start, end)}${end < text.length ? '...' : ''}`;
 }
 
 function scopesOf(scopes: readonly ScopeSpec[]): Record<string, Scope> {
@@ -206,7 +215,8 @@ function ruleOf({ actions, unit, numbers, dryRun, violation }: RuleSpec, scope: 
 }
 
 function listsOf(scopes: readonly ScopeSpec[], lists: Lists): Record<string, readonly string[]> {
-  return byScope(scopes, lists, ({ texts, given }: KeyList) => [...texts, ...given]);
+  // Their order says nothing: limiters with the same lists agree.
+  return byScope(scopes, lists, ({ texts, given }: KeyList) => [...texts, ...given].sort());
 }
 
 function byScope<Value, Result>(

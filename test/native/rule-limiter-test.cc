@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -239,7 +240,23 @@ class Test {
 
 }  // namespace
 
+// A ban level that is no level, as damaged shared memory may hold, has the length of the last ban.
+void testBanLengths() {
+  BanPolicy policy;
+  policy.exists = true;
+  policy.steps = 2;
+  policy.seconds = NumberArray<double>(2);
+  policy.seconds[0] = 5;
+  policy.seconds[1] = 60;
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const double level : {-1.0, -1e300, nan, 1.0, 1e300}) {
+    require(policy.length(level, 0) == 60, "the last length");
+  }
+  require(policy.length(0, 0) == 5, "the first length");
+}
+
 int main() {
+  testBanLengths();
   Test test;
   test.checkAll();
   test.requireBans();

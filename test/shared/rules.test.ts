@@ -23,6 +23,7 @@ const OPTIONS = {
   maxPeers: 1000,
 } as const satisfies RuleLimiterOptions;
 
+const PAID = { paid: { messages: { rateLimit: SLOW, burstLimit: 30 } } };
 const KEYS = { connection: 'c1', address: '192.0.2.7' };
 
 /** Creates limiters that share one table, until the test ends. */
@@ -105,6 +106,37 @@ describe.runIf(TESTS_NATIVE)('RuleLimiters with one shared table', () => {
     first.update({ plans: { paid: { messages: null } } });
     assigned.assign({}, 'paid');
     expect(assigned.plan).toBe('paid');
+  });
+
+  test('use the ban ladder, the lists and the plans that another one has just changed', () => {
+    const bans = { address: { violations: 2, withinSeconds: 60, seconds: [5] } };
+    const open = table();
+    const [first, second] = [open({ plans: PAID }), open({ plans: PAID })];
+    first.update({ bans });
+    second.ban('address', KEYS.address);
+    expect(first.banSecondsLeft('address', KEYS.address)).toBeCloseTo(5, 0);
+    first.update({ allow: { connection: ['c2'] } });
+    first.update({ allow: {} });
+    second.check(KEYS);
+    first.update({ allow: { connection: ['c2'] } });
+    second.check({ connection: 'c2' });
+    first.update({ allow: {} });
+    second.charge({ connection: 'c2' }, 2);
+    expect(left(first, 'messages', { connection: 'c2' })).toBeCloseTo(1);
+    const peer = second.open({ connection: 'c3' }, 'paid');
+    first.update({ plans: {} });
+    expect(peer.peek().rules.find(({ rule }) => rule === 'messages')?.limit).toBe(3);
+    first.update({ plans: PAID });
+    peer.charge(1);
+    expect(left(first, 'messages', { connection: 'c3' }, 'paid')).toBeCloseTo(29);
+  });
+
+  test('differ by the end of a long list, and agree on lists in another order', () => {
+    const keys = Array.from({ length: 20 }, (_, n) => `somebody ${n}`);
+    const open = table();
+    open({ deny: { connection: keys } });
+    expect(() => open({ deny: { connection: keys.toReversed() } })).not.toThrow();
+    expect(() => open({ deny: { connection: [...keys, 'zoe'] } })).toThrow(/"zoe"/);
   });
 
   test('report a ban where it begins, and see and end those of each other', () => {

@@ -100,7 +100,9 @@ struct BanPolicy {
   // The length of a ban at a ban level. `random` is from 0 to below 1.
   double length(double banLevel, double random) const noexcept {
     const size_t last = steps - 1;
-    const size_t step = banLevel < static_cast<double>(last) ? static_cast<size_t>(banLevel) : last;
+    // In shared memory that is damaged a level may be negative or no number.
+    const bool isInside = banLevel >= 0 && banLevel < static_cast<double>(last);
+    const size_t step = isInside ? static_cast<size_t>(banLevel) : last;
     return seconds[step] * (1 + jitter * (2 * random - 1));
   }
 };
