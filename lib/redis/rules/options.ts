@@ -27,7 +27,7 @@ export interface SharedRuleLimiterOptions
   readonly client: RedisClient;
   /** `leased` or `strict`. Default `leased`. */
   readonly mode?: SharedRuleMode | undefined;
-  /** What all keys begin with: 1 to 100 characters without braces. One for each limiter. Default `relay-limiter`. */
+  /** What all keys begin with: 1 to 100 characters without braces. One for each limiter. Default `rl`. */
   readonly prefix?: string | undefined;
   /** Seconds for which tokens are leased, at least twice `deadlineSeconds`. Default 30, or that if it is more. */
   readonly leaseSeconds?: number | undefined;
