@@ -266,8 +266,7 @@ export function readAcquireOptions(options: unknown): LimiterRequest {
   };
 }
 
-// Checked by its methods, because the class imports this file.
-/** The request of a call without options. @throws ERR_LIMITER_COST */
+/** The request of a call without options. @throws ERR_LIMITER_COST @internal */
 export function anytime(cost: number | Costs): LimiterRequest {
   return {
     cost: readCost(cost),
@@ -278,6 +277,7 @@ export function anytime(cost: number | Costs): LimiterRequest {
   };
 }
 
+// Checked by its methods, because the class imports this file.
 function readWithin({ within }: Readonly<Record<string, unknown>>): OuterLimiter | undefined {
   if (within === undefined || hasMethods(within, 'tryLease', 'acquire', 'delaySeconds')) {
     return within as OuterLimiter | undefined;
