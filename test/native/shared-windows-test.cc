@@ -128,7 +128,8 @@ int main(int count, char** arguments) {
     if (std::strcmp(arguments[1], "create") == 0) {
       SharedRegion region;
       region.attach(
-          arguments[2], SharedRate(kRate).layout(), kSecret, end, [] {}, error);
+          arguments[2], SharedRate(kRate).layout(), kSecret, [](SharedError&) -> bool { end(); },
+          [] {}, error);
     }
     SharedRate limiter(kRate);
     attach(limiter, arguments[2]);
