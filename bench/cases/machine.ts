@@ -27,7 +27,7 @@ import { timedChecks } from './timed-checks.js';
 const WORKER = fileURLToPath(new URL('./machine-worker.js', import.meta.url));
 /** Workers would warn that their table is removed in the end. */
 const QUIETLY = ['--no-warnings'];
-/** Where tables with names are; there may be no such folder. */
+/** The folder of tables with names. It does not exist on every system. */
 const TABLES = '/dev/shm';
 const PRIVATE = 'private';
 const SHARED = 'shared';

@@ -206,7 +206,7 @@ export abstract class RuleLimiterState {
   }
 
   /**
-   * Ends a ban in force; false if there is none. Violations and the ladder of ban lengths stay.
+   * Ends a ban in force; false if the key is not banned. Violations and the ladder of ban lengths stay.
    * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`.
    */
   unban(scope: string, key: string): boolean {

@@ -23,7 +23,7 @@ const BEFORE: readonly Column[] = [
   { title: 'sec', width: 3, cell: ({ second }) => integer(second.second) },
   { title: 'conns', width: 5, cell: ({ counts }) => integer(counts.connections) },
 ];
-/** Where honest peers measure. */
+/** The columns with what honest peers have measured. */
 const RECEIVED: readonly Column[] = [
   { title: 'honest/s', width: 8, cell: perSecond(({ honest }) => honest?.received.fromHonest) },
   { title: 'spam/s', width: 7, cell: perSecond(({ honest }) => honest?.received.fromAttackers) },

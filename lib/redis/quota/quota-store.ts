@@ -105,7 +105,7 @@ export class QuotaStore {
   }
 }
 
-/** Reads a reply; undefined if the script has changed nothing, or if it is none of this script. */
+/** Reads a reply; undefined if the script has changed nothing, or if the reply is not one of this script. */
 function readReply(reply: unknown, units: number): QuotaReply | undefined {
   if (!Array.isArray(reply) || reply.length !== 4 + units || String(reply[0]) !== 'ok') {
     return undefined;

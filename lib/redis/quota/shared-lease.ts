@@ -11,7 +11,7 @@ import {
 import { correctionOf, type Lease } from '../../client/lease.js';
 import type { Spent } from './spent-log.js';
 
-/** Where a lease was taken. */
+/** The limiter that granted a lease. */
 export interface LeaseOwner {
   readonly numberUnit: string;
   takeBack(spent: Spent, cost: Cost): void;

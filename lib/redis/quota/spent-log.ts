@@ -42,8 +42,8 @@ export class SpentLog {
   }
 
   /**
-   * Takes back a part of an entry. Returns whether the store has not been told of it, so that the node may spend it
-   * again; otherwise the store is told.
+   * Takes back a part of an entry. Returns true if the entry has not been reported to the store: the node may spend
+   * that part again. Otherwise the next report corrects the entry.
    */
   takeBack(spent: Spent, cost: Cost, now: number): boolean {
     for (const [unit, window] of this.#windows) window.refund(amountOf(cost, unit), spent.at, now);

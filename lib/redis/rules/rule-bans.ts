@@ -51,7 +51,7 @@ export class RuleBans {
     this.shared.ban(this.#id(scope, id), Math.min(seconds, FOREVER_SECONDS), violations);
   }
 
-  /** Ends a ban in force; false if there is none. */
+  /** Ends a ban in force; false if the key is not banned. */
   lift(scope: number, id: string): boolean {
     if (this.secondsLeft(scope, id) === 0) return false;
     this.shared.lift(this.#id(scope, id));

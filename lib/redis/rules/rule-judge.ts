@@ -1,6 +1,6 @@
 // RuleJudge turns what is known of the buckets of a check into its result, by the arithmetic of the TypeScript engine
 // (RuleDecision): the verdict, warnings, dry runs, counts, and of which scopes a refusal is a violation. It stores no bucket:
-// for each check it is told how many tokens each rule has used.
+// each check passes how many tokens each rule has used.
 
 import type { Engine } from '../../engine/engine.js';
 import { RuleCounters, RuleDecision } from '../../engine/js/rules/decision.js';

@@ -6,8 +6,8 @@ import { NEVER } from '../../tables/arithmetic.js';
 import { type Place, Table } from '../../tables/table.js';
 
 // The doubles of a rule in a record. TOKENS, LAST_GRANT, REFUSED_COST and USED are tokens; ENDS, REFUSED_UNTIL and USED_AT
-// are times; PLAN is the index of the plan that asked last, GENERATION changes whenever the
-// store is told what is left.
+// are times; PLAN is the index of the plan that asked last, GENERATION changes with each report to
+// the store of what is left.
 const TOKENS = 0;
 const ENDS = 1;
 const LAST_GRANT = 2;
@@ -106,7 +106,7 @@ export class RuleLeases extends Table {
     return (this.doubles[first + TOKENS] as number) < least;
   }
 
-  /** Changes whenever the store is told what is left, or grants more: what was spent before is spent for the store too. */
+  /** Changes with each report of what is left, and each grant: the store then knows of everything spent before. */
   generation(place: Place, slot: number): number {
     return this.doubles[this.#first(place, slot) + GENERATION] as number;
   }

@@ -171,7 +171,7 @@ export class RuleOffenders extends Violators {
     punishments.set(place, BAN_LEVEL, Math.max(punishments.get(place, BAN_LEVEL), banLevel));
   }
 
-  /** Ends a ban in force; false if there is none. */
+  /** Ends a ban in force; false if the key is not banned. */
   endBan(key: string, now: number): boolean {
     if (!(now < this.#endOf(key))) return false;
     this.#punishments.set(this.#punishments.find(key) as Place, END, now);
