@@ -1,28 +1,23 @@
 // What all processes report, on a real server and through both clients.
 
-import { createClient } from 'redis';
 import { SharedRateLimiter } from 'relay-limiter/redis';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { REPORT, readFleetReply } from '../../lib/redis/store/fleet-scripts.js';
-import type { Store } from '../../out/examples/fleet/server.js';
 import { SimulatedStore } from './support/simulated-store.js';
-import { anyStore, ioRedis, NO_DEADLINE, NO_STORE, nodeRedis, PREFIX } from './support/store.js';
+import {
+  ioRedis,
+  NO_DEADLINE,
+  NO_STORE,
+  nodeRedis,
+  PREFIX,
+  storeOfTests,
+} from './support/store.js';
 
 describe.skipIf(NO_STORE)('SharedRateLimiter.getFleetStats on a real server', () => {
-  let server: Store;
-  let client: ReturnType<typeof createClient>;
-  beforeAll(async () => {
-    server = await anyStore();
-    client = createClient({ url: server.url });
-    await client.connect();
-  });
-  afterAll(async () => {
-    client.destroy();
-    await server.close();
-  });
+  const real = storeOfTests();
 
   const start = async (open: typeof ioRedis | typeof nodeRedis, options: object) => {
-    const own = await open(server.url);
+    const own = await open(real.server.url);
     const limiter = new SharedRateLimiter({ client: own.client, ...NO_DEADLINE, ...options });
     onTestFinished(async () => {
       await limiter.close();
@@ -48,12 +43,12 @@ describe.skipIf(NO_STORE)('SharedRateLimiter.getFleetStats on a real server', ()
   it('leaves a key alone that is not its own', async () => {
     const prefix = `${PREFIX}-not-fleet`;
     const key = `${prefix}{0}#fleet`;
-    await client.hSet(key, 'foreign', '1');
+    await real.client.hSet(key, 'foreign', '1');
     const limiter = await start(ioRedis, { prefix });
     await expect(limiter.getFleetStats()).rejects.toThrow(/WRONGTYPE/);
     expect((await limiter.checkAsync('p'))[0]).toBe('allow');
     await limiter.close();
-    expect(await client.hGetAll(key)).toEqual({ foreign: '1' });
+    expect(await real.client.hGetAll(key)).toEqual({ foreign: '1' });
   });
 
   it('replies what SimulatedStore replies, and drops reports of processes that are gone', async () => {
@@ -63,7 +58,7 @@ describe.skipIf(NO_STORE)('SharedRateLimiter.getFleetStats on a real server', ()
     const key = `${PREFIX}-reports{0}#fleet`;
     const none = '0 0 0 0 0';
     const both = async (...args: string[]) => {
-      const reply = await client.eval(REPORT, { keys: [key], arguments: args });
+      const reply = await real.client.eval(REPORT, { keys: [key], arguments: args });
       const [totals, , ...reports] = (reply as string[]).map(String);
       const [expected, , ...others] = simulated.eval(REPORT, [key], args) as string[];
       const withoutTime = (texts: string[]) => texts.map((text) => text.replace(/^\d+\|/, '|'));
@@ -83,10 +78,10 @@ describe.skipIf(NO_STORE)('SharedRateLimiter.getFleetStats on a real server', ()
     });
     expect(last?.refused.filter((peers) => peers.length > 0)).toHaveLength(2);
     for (let node = 1000; node < 1200; node += 1) {
-      await client.hSet(key, String(node), `1000|${none}|[]`);
+      await real.client.hSet(key, String(node), `1000|${none}|[]`);
     }
-    await client.eval(REPORT, { keys: [key], arguments: ['1', none, none, '[]', 'totals'] });
-    expect((await client.hKeys(key)).sort()).toEqual(['1', '2', '3', 'most', 'relay-limiter']);
-    expect(await client.ttl(key)).toBeGreaterThan(80_000);
+    await real.client.eval(REPORT, { keys: [key], arguments: ['1', none, none, '[]', 'totals'] });
+    expect((await real.client.hKeys(key)).sort()).toEqual(['1', '2', '3', 'most', 'relay-limiter']);
+    expect(await real.client.ttl(key)).toBeGreaterThan(80_000);
   });
 });

@@ -1,37 +1,25 @@
 // A limit that is changed while nodes run, on a real server and through both clients.
 
-import { createClient } from 'redis';
 import { SharedRateLimiter } from 'relay-limiter/redis';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { CHANGE_LIMIT, SYNC_LIMIT } from '../../lib/redis/store/limit-version.js';
-import type { Store } from '../../out/examples/fleet/server.js';
 import { SimulatedStore } from './support/simulated-store.js';
 import {
-  anyStore,
   type CLIENTS,
   ioRedis,
   NO_DEADLINE,
   NO_STORE,
   nodeRedis,
   PREFIX,
+  storeOfTests,
   until,
 } from './support/store.js';
 
 describe.skipIf(NO_STORE)('SharedRateLimiter.update on a real server', () => {
-  let server: Store;
-  let client: ReturnType<typeof createClient>;
-  beforeAll(async () => {
-    server = await anyStore();
-    client = createClient({ url: server.url });
-    await client.connect();
-  });
-  afterAll(async () => {
-    client.destroy();
-    await server.close();
-  });
+  const real = storeOfTests();
 
   const start = async (which: keyof typeof CLIENTS, options: object) => {
-    const own = await (which === 'ioredis' ? ioRedis : nodeRedis)(server.url);
+    const own = await (which === 'ioredis' ? ioRedis : nodeRedis)(real.server.url);
     const limiter = new SharedRateLimiter({ client: own.client, ...NO_DEADLINE, ...options });
     onTestFinished(async () => {
       await limiter.close();
@@ -60,11 +48,11 @@ describe.skipIf(NO_STORE)('SharedRateLimiter.update on a real server', () => {
   it('leaves a key alone that is not its own', async () => {
     const prefix = `${PREFIX}-foreign`;
     const key = `${prefix}{0}#limit`;
-    await client.set(key, 'foreign');
+    await real.client.set(key, 'foreign');
     const limiter = await start('ioredis', { prefix });
     await expect(limiter.update({ rateLimit: 1 })).rejects.toThrow(/WRONGTYPE/);
     expect((await limiter.checkAsync('p'))[0]).toBe('allow');
-    expect(await client.get(key)).toBe('foreign');
+    expect(await real.client.get(key)).toBe('foreign');
   });
 
   it('stores what SimulatedStore stores', async () => {
@@ -73,7 +61,7 @@ describe.skipIf(NO_STORE)('SharedRateLimiter.update on a real server', () => {
     const simulated = new SimulatedStore({ ...limit, ...times }, () => 1.7e9);
     const key = `${PREFIX}-texts{0}#limit`;
     const both = async (script: string, ...args: string[]) => {
-      const reply = String(await client.eval(script, { keys: [key], arguments: args }));
+      const reply = String(await real.client.eval(script, { keys: [key], arguments: args }));
       const expected = String(simulated.eval(script, [key], args));
       // All but the time of the change.
       expect(reply.replace(/^(rll1\|\d+)\|\d+/, '$1|')).toBe(
@@ -89,9 +77,9 @@ describe.skipIf(NO_STORE)('SharedRateLimiter.update on a real server', () => {
     const last = await both(CHANGE_LIMIT, '9 1 5', '9 1 5');
     expect(last.split('|').at(-1)).toBe('1 1 -');
     expect(await both(SYNC_LIMIT, first)).toBe(last);
-    await client.del(key);
+    await real.client.del(key);
     simulated.flush();
     expect(await both(SYNC_LIMIT, last)).toBe(last);
-    expect(await client.ttl(key)).toBeGreaterThan(80_000);
+    expect(await real.client.ttl(key)).toBeGreaterThan(80_000);
   });
 });

@@ -1,12 +1,10 @@
 // The script of a shared quota on a real server: it returns what the SimulatedQuotaStore returns, on which simulations run.
 
 import fc from 'fast-check';
-import { createClient } from 'redis';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { createQuotaScript, type QuotaCall } from '../../lib/redis/quota/quota-script.js';
-import type { Store } from '../../out/examples/fleet/server.js';
 import { SimulatedQuotaStore } from './support/simulated-quota-store.js';
-import { anyStore, NO_STORE, PREFIX } from './support/store.js';
+import { NO_STORE, PREFIX, storeOfTests } from './support/store.js';
 
 // The test passes the time as the last argument.
 const CLOCK = 'local now = tonumber(ARGV[#ARGV])';
@@ -51,21 +49,11 @@ const anyCall = fc.record({
 });
 
 describe.skipIf(NO_STORE)('the script of a shared quota', () => {
-  let server: Store;
-  let client: ReturnType<typeof createClient>;
+  const real = storeOfTests();
   let keys = 0;
-  beforeAll(async () => {
-    server = await anyStore();
-    client = createClient({ url: server.url });
-    await client.connect();
-  });
-  afterAll(async () => {
-    client.destroy();
-    await server.close();
-  });
 
   const run = (key: string, args: string[], now: number) => {
-    return client.eval(createQuotaScript('run', CLOCK).text, {
+    return real.client.eval(createQuotaScript('run', CLOCK).text, {
       keys: [`${PREFIX}:${key}`],
       arguments: [...args, String(now)],
     });
@@ -144,11 +132,11 @@ describe.skipIf(NO_STORE)('the script of a shared quota', () => {
   it('refuses a key that holds anything else, and leaves it as it is', async () => {
     keys += 1;
     const key = `quota-${keys}`;
-    await client.set(`${PREFIX}:${key}`, 'something else');
+    await real.client.set(`${PREFIX}:${key}`, 'something else');
     await expect(run(key, [NEVER_LATE, '1', '{}'], 1)).rejects.toThrow(/WRONGTYPE/);
-    expect(await client.get(`${PREFIX}:${key}`)).toBe('something else');
-    await client.del(`${PREFIX}:${key}`);
-    await client.sAdd(`${PREFIX}:${key}`, 'a');
+    expect(await real.client.get(`${PREFIX}:${key}`)).toBe('something else');
+    await real.client.del(`${PREFIX}:${key}`);
+    await real.client.sAdd(`${PREFIX}:${key}`, 'a');
     await expect(run(key, [NEVER_LATE, '1', '{}'], 1)).rejects.toThrow(/WRONGTYPE/);
   });
 });

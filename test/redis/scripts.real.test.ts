@@ -2,17 +2,15 @@
 // SimulatedStore on which simulations run.
 
 import fc from 'fast-check';
-import { createClient } from 'redis';
 import { RateLimiter } from 'relay-limiter';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { CHANGE, PAGE, VERSION } from '../../lib/redis/bans/ban-scripts.js';
 import { createStoreClient } from '../../lib/redis/store/client.js';
 import type { Limit } from '../../lib/redis/store/limit.js';
 import { createScript, type ScriptName } from '../../lib/redis/store/limit-scripts.js';
-import type { Store } from '../../out/examples/fleet/server.js';
 import { SimulatedBans } from './support/simulated-bans.js';
 import { SimulatedStore } from './support/simulated-store.js';
-import { anyStore, mappingClient, NO_STORE, PREFIX } from './support/store.js';
+import { mappingClient, NO_STORE, PREFIX, storeOfTests } from './support/store.js';
 
 // The test passes the time, in microseconds, as the last argument.
 const CLOCK = 'local micros = tonumber(ARGV[#ARGV])\nlocal now = micros / 1000000';
@@ -35,18 +33,8 @@ const anyStep = fc.oneof(
 const anyCost = fc.oneof(fc.nat(3), number(0, 10), fc.constant(1000));
 
 describe.skipIf(NO_STORE)('the Lua scripts', () => {
-  let server: Store;
-  let client: ReturnType<typeof createClient>;
+  const real = storeOfTests();
   let keys = 0;
-  beforeAll(async () => {
-    server = await anyStore();
-    client = createClient({ url: server.url });
-    await client.connect();
-  });
-  afterAll(async () => {
-    client.destroy();
-    await server.close();
-  });
 
   const run = (
     name: ScriptName,
@@ -55,7 +43,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     args: string[],
     now: number,
   ) =>
-    client.eval(createScript(name, limit, 'run', CLOCK).text, {
+    real.client.eval(createScript(name, limit, 'run', CLOCK).text, {
       keys: [keys].flat().map((key) => `${PREFIX}:${key}`),
       arguments: [...args, String(Math.round(now * 1e6))],
     });
@@ -97,7 +85,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
   it.each(['node-redis', 'ioredis'])(
     'reply a text that a client with other types does not change (%s)',
     async (which) => {
-      const mapped = await mappingClient(which, server.url);
+      const mapped = await mappingClient(which, real.server.url);
       const store = createStoreClient(mapped.client);
       const limit = { rateLimit: 1, burstLimit: 1, disconnectThreshold: null, ...NO_LEASES };
       const { text } = createScript('strict', limit, 'run', CLOCK);
@@ -210,7 +198,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
   });
 
   it('of bans reply, publish and store the same as SimulatedBans', async () => {
-    const listener = client.duplicate();
+    const listener = real.client.duplicate();
     onTestFinished(() => listener.destroy());
     await listener.connect();
     const withClock = (text: string) => {
@@ -234,7 +222,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
         const both = async (text: string, args: string[]) => {
           const values = text === PAGE ? args : [...args, String(clock)];
           const script = text === PAGE ? text : withClock(text);
-          const reply = await client.eval(script, { keys: names, arguments: values });
+          const reply = await real.client.eval(script, { keys: names, arguments: values });
           expect(numbers(reply)).toEqual(numbers(bans.eval(text, args)));
           return reply;
         };
@@ -279,8 +267,8 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
       leaseSeconds: 1,
       shortLeaseSeconds: 1,
     };
-    await client.set(`${PREFIX}:text`, 'hello');
-    await client.hSet(`${PREFIX}:hash`, 'field', 'value');
+    await real.client.set(`${PREFIX}:text`, 'hello');
+    await real.client.hSet(`${PREFIX}:hash`, 'field', 'value');
     for (const key of ['text', 'hash']) {
       for (const name of ['strict', 'first', 'lease', 'read'] as const) {
         const args = [NEVER_LATE, '1', '0', '0', '0', '1', '1', '1', '1'];
@@ -295,8 +283,8 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     expect(await run('release', { ...limit, burstLimit: 10 }, peers, release, 1)).toBe(3);
     const read = await run('read', { ...limit, burstLimit: 10 }, 'peer', [NEVER_LATE], 1);
     expect(read).toEqual(['10', 0]);
-    expect(await client.get(`${PREFIX}:text`)).toBe('hello');
-    expect(await client.hGetAll(`${PREFIX}:hash`)).toEqual({ field: 'value' });
+    expect(await real.client.get(`${PREFIX}:text`)).toBe('hello');
+    expect(await real.client.hGetAll(`${PREFIX}:hash`)).toEqual({ field: 'value' });
   });
 
   it('leave no debt if the burst is lowered while more is on lease', async () => {
@@ -315,7 +303,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     const limit = { rateLimit: 1, burstLimit: 1000, disconnectThreshold: null, ...times };
     /** Expects a time to live in seconds, minus what this test may have taken. */
     const expectTtl = async (key: string, seconds: number) => {
-      const left = (await client.pTTL(`${PREFIX}:${key}`)) / 1000;
+      const left = (await real.client.pTTL(`${PREFIX}:${key}`)) / 1000;
       expect(left).toBeGreaterThan(seconds - 200);
       expect(left).toBeLessThanOrEqual(seconds);
     };
@@ -334,8 +322,8 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     const ttls: number[] = [];
     const check = async (now: number) => {
       await run('strict', limit, 'renewed', [NEVER_LATE, '1'], now);
-      ttls.push(Math.round(await client.pTTL(key)));
-      await client.pExpire(key, 5_000_000);
+      ttls.push(Math.round(await real.client.pTTL(key)));
+      await real.client.pExpire(key, 5_000_000);
     };
     const start = 1.6e9;
     // The first check, the first of a steady peer, one within the eight seconds, and one after them.
@@ -364,7 +352,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
       for (let n = 0; n < times; n += 1) {
         replies.push(await run(name, limit, key, [NEVER_LATE, '10'], now));
       }
-      encodings.push([await client.objectEncoding(`${PREFIX}:${key}`), replies.at(-1)]);
+      encodings.push([await real.client.objectEncoding(`${PREFIX}:${key}`), replies.at(-1)]);
     }
     expect(encodings).toEqual([
       ['int', 990],

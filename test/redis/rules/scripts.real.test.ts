@@ -2,12 +2,10 @@
 // `strict` they decide as RuleLimiter does.
 
 import fc from 'fast-check';
-import { createClient } from 'redis';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { createRuleScript, type RuleScriptName } from '../../../lib/redis/rules/rule-scripts.js';
-import type { Store } from '../../../out/examples/fleet/server.js';
 import { SimulatedRules } from '../support/simulated-rules.js';
-import { anyStore, NO_STORE, PREFIX } from '../support/store.js';
+import { NO_STORE, PREFIX, storeOfTests } from '../support/store.js';
 
 // The test passes the time as the last argument.
 const CLOCK = 'local now = tonumber(ARGV[#ARGV])';
@@ -64,21 +62,11 @@ const anyPolicy = fc.record({
 });
 
 describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
-  let server: Store;
-  let client: ReturnType<typeof createClient>;
+  const real = storeOfTests();
   let runs = 0;
-  beforeAll(async () => {
-    server = await anyStore();
-    client = createClient({ url: server.url });
-    await client.connect();
-  });
-  afterAll(async () => {
-    client.destroy();
-    await server.close();
-  });
 
   const run = (name: RuleScriptName, keys: string[], args: string[], now: number) =>
-    client.eval(createRuleScript(name, 'run', CLOCK).text, {
+    real.client.eval(createRuleScript(name, 'run', CLOCK).text, {
       keys: keys.map((key) => `${PREFIX}:{rules}:${key}`),
       arguments: [...args, String(now)],
     });
@@ -149,12 +137,12 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
   it('reply late after their time, and change nothing', async () => {
     const args = ['5', '1', '1', '20', '0.5', 'decide', '1 10 0 0 0 0 1 0 0'];
     expect(await run('check', ['late'], args, 6)).toEqual(['late', '6']);
-    expect(await client.exists(`${PREFIX}:{rules}:late`)).toBe(0);
+    expect(await real.client.exists(`${PREFIX}:{rules}:late`)).toBe(0);
   });
 
   it('refuse a key that holds something else, and leave it as it is', async () => {
     const key = `${PREFIX}:{rules}:foreign`;
-    await client.set(key, 'mine');
+    await real.client.set(key, 'mine');
     const args = ['1e300', '1', '1', '20', '0.5', 'decide', '1 10 0 0 0 0 1 0 0'];
     await expect(run('check', ['foreign'], args, 6)).rejects.toThrow('WRONGTYPE');
     await expect(run('settle', ['foreign'], ['1e300', '20', '1 10 1'], 6)).rejects.toThrow(
@@ -162,7 +150,7 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
     );
     expect(await run('release', ['foreign'], ['1e300', '1', '20', '1 10 1 1'], 6)).toBe(1);
     expect(await run('punish', ['foreign'], ['1e300', '1 2 3 0 0.5 9 60'], 6)).toBe('0 0');
-    expect(await client.get(key)).toBe('mine');
+    expect(await real.client.get(key)).toBe('mine');
   });
 
   it('keep no key of a bucket from which nothing is used', async () => {
@@ -177,9 +165,9 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
     ];
     const key = `${PREFIX}:{rules}:fresh`;
     await run('check', ['fresh'], args(3), 10);
-    expect(await client.exists(key)).toBe(1);
-    expect(await client.pTTL(key)).toBeLessThanOrEqual(4000);
+    expect(await real.client.exists(key)).toBe(1);
+    expect(await real.client.pTTL(key)).toBeLessThanOrEqual(4000);
     await run('settle', ['fresh'], ['1e300', '20', '1 10 -3'], 10);
-    expect(await client.exists(key)).toBe(0);
+    expect(await real.client.exists(key)).toBe(0);
   });
 });

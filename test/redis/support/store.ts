@@ -4,6 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import { Redis } from 'ioredis';
 import { createClient, RESP_TYPES } from 'redis';
+import { afterAll, beforeAll } from 'vitest';
 import {
   findServer,
   INSTALL_ADVICE,
@@ -27,6 +28,24 @@ export const PREFIX = `relay-limiter-test-${randomUUID()}`;
 /** The server of REDIS_URL, which tests neither flush nor stop, or a server of the tests' own. */
 export async function anyStore(): Promise<Store> {
   return given === undefined ? startServer() : { url: given, close: () => deleteKeys(given) };
+}
+
+/** A store, and a client of node-redis, for the tests of a `describe` block: from before them until after them. */
+export function storeOfTests(): {
+  readonly server: Store;
+  readonly client: ReturnType<typeof createClient>;
+} {
+  const real = {} as { server: Store; client: ReturnType<typeof createClient> };
+  beforeAll(async () => {
+    real.server = await anyStore();
+    real.client = createClient({ url: real.server.url });
+    await real.client.connect();
+  });
+  afterAll(async () => {
+    real.client.destroy();
+    await real.server.close();
+  });
+  return real;
 }
 
 /** Deletes all keys of this test run. */
