@@ -19,7 +19,7 @@ const ALLOWED = [
   /^dist\/[\w/-]+\.(js|d\.ts)$/,
   /^dist\/dashboard\/uplot\.LICENSE$/,
   /^native\/[\w/-]+\.(h|cc|map|gyp)$/,
-  /^docs\/([\w-]+\.md|grafana\.json)$/,
+  /^docs\/((design\/)?[\w-]+\.md|grafana\.json)$/,
   /^(package\.json|LICENSE|THIRD-PARTY-NOTICES\.md|README\.md|ARCHITECTURE\.md|CHANGELOG\.md)$/,
 ];
 const BINARIES = TARGETS.map(({ name, file }) => `prebuilds/${name}/${file}`);
