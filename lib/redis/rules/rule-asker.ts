@@ -1,11 +1,10 @@
 // RuleAsker makes requests: what the store is asked of each rule, and what this node gives up for it.
 
-import { MAX_RULES } from '../../engine/rules.js';
 import type { Place } from '../../tables/table.js';
 import { LEASED_SHARE } from '../store/limit.js';
 import type { SharedRuleConfig } from './options.js';
 import type { RuleBuckets } from './rule-buckets.js';
-import type { RuleId, RuleJudge } from './rule-judge.js';
+import { type RuleId, type RuleJudge, scopeOf, slotOf } from './rule-judge.js';
 import type { RuleLookup } from './rule-lookup.js';
 import type { AskedRule, RuleQuestion, SpentRule } from './rule-request.js';
 import type { RuleTables } from './rule-tables.js';
@@ -43,8 +42,8 @@ export class RuleAsker {
     isAwaited: boolean,
     now: number,
   ): AskedRule | undefined {
-    const scope = Math.floor(rule / MAX_RULES);
-    const slot = rule - scope * MAX_RULES;
+    const scope = scopeOf(rule);
+    const slot = slotOf(rule);
     const id = question.ids[scope] ?? '';
     const place = tables.findOrInsert(scope, id, now);
     if (place === undefined) return undefined;
@@ -59,8 +58,8 @@ export class RuleAsker {
 
   /** Takes a cost from a lease, until the store has answered about the other rules. */
   spend(tables: RuleTables, rule: RuleId, cost: number, question: RuleQuestion): SpentRule {
-    const scope = Math.floor(rule / MAX_RULES);
-    const slot = rule - scope * MAX_RULES;
+    const scope = scopeOf(rule);
+    const slot = slotOf(rule);
     const id = question.ids[scope] ?? '';
     const table = tables.of(scope);
     // Another rule of the check may have moved the record.
@@ -87,8 +86,8 @@ export class RuleAsker {
     const rules: AskedRule[] = [];
     for (let n = 0; n < lookup.count; n += 1) {
       const rule = lookup.rules[n] as RuleId;
-      const scope = Math.floor(rule / MAX_RULES);
-      const slot = rule - scope * MAX_RULES;
+      const scope = scopeOf(rule);
+      const slot = slotOf(rule);
       const id = ids[scope] ?? '';
       const table = tables?.of(scope);
       const place = table?.find(id);
@@ -110,8 +109,8 @@ export class RuleAsker {
     question: RuleQuestion,
     now: number,
   ): AskedRule | undefined {
-    const scope = Math.floor(rule / MAX_RULES);
-    const slot = rule - scope * MAX_RULES;
+    const scope = scopeOf(rule);
+    const slot = slotOf(rule);
     const id = question.ids[scope] ?? '';
     const table = tables.of(scope);
     const place = table.find(id);
@@ -150,8 +149,8 @@ export class RuleAsker {
     program: number,
     now: number,
   ): number {
-    const scope = Math.floor(rule / MAX_RULES);
-    const slot = rule - scope * MAX_RULES;
+    const scope = scopeOf(rule);
+    const slot = slotOf(rule);
     const table = tables.of(scope);
     if (!table.isKnown(place, slot)) return 0;
     const { leaseSeconds } = this.#config;

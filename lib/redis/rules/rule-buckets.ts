@@ -4,7 +4,7 @@
 import { DRY_RUN, MAX_RULES } from '../../engine/rules.js';
 import type { RuleBook } from '../../rules/compile.js';
 import type { ScopeSpec } from '../../rules/sections.js';
-import type { RuleId } from './rule-judge.js';
+import { type RuleId, scopeOf } from './rule-judge.js';
 import type { AskedRule } from './rule-request.js';
 import { keyPart, type RuleStore } from './rule-store.js';
 
@@ -50,7 +50,7 @@ export class RuleBuckets {
   key(rule: RuleId, id: string): string {
     let prefix = this.#prefixes[rule];
     if (prefix === undefined) {
-      const scope = this.#scopes[Math.floor(rule / MAX_RULES)] as ScopeSpec;
+      const scope = this.#scopes[scopeOf(rule)] as ScopeSpec;
       prefix = this.#store.bucketPrefix(scope.name, this.nameOf(rule) ?? '');
       this.#prefixes[rule] = prefix;
     }

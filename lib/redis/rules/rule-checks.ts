@@ -20,7 +20,7 @@ import type { SharedRuleConfig } from './options.js';
 import { RuleAsker } from './rule-asker.js';
 import type { RuleBuckets } from './rule-buckets.js';
 import type { CostlyRule, RuleFailures } from './rule-failures.js';
-import type { RuleId, RuleJudge } from './rule-judge.js';
+import { type RuleId, type RuleJudge, scopeOf, slotOf } from './rule-judge.js';
 import { COVERED, REFUSED, RuleLookup, UNCOVERED } from './rule-lookup.js';
 import { RuleReplies } from './rule-replies.js';
 import {
@@ -130,8 +130,8 @@ export class RuleChecks {
     let hasUncovered = false;
     for (let n = 0; n < lookup.count; n += 1) {
       const rule = lookup.rules[n] as RuleId;
-      const scope = Math.floor(rule / MAX_RULES);
-      const slot = rule - scope * MAX_RULES;
+      const scope = scopeOf(rule);
+      const slot = slotOf(rule);
       const place = lookup.places[scope] as Place;
       const table = tables.of(scope);
       if (lookup.known[n] === REFUSED) {
@@ -219,9 +219,9 @@ export class RuleChecks {
     await this.#store.run('settle', keys, [String(this.#config.leaseSeconds), ...costs]);
     if (sign > 0 || this.#tables === undefined || question.plan !== this.#judge.plan) return;
     for (const { rule, id } of rules) {
-      const scope = Math.floor(rule / MAX_RULES);
+      const scope = scopeOf(rule);
       const place = this.#tables.of(scope).find(id);
-      if (place !== undefined) this.#tables.of(scope).forgive(place, rule - scope * MAX_RULES);
+      if (place !== undefined) this.#tables.of(scope).forgive(place, slotOf(rule));
     }
   }
 
@@ -326,7 +326,7 @@ export class RuleChecks {
     const lookup = this.#lookup;
     for (let n = 0; n < lookup.count; n += 1) {
       const rule = lookup.rules[n] as RuleId;
-      const scope = Math.floor(rule / MAX_RULES);
+      const scope = scopeOf(rule);
       if (this.isBusy(scope, question.ids[scope] ?? '')) continue;
       const cost = this.#judge.costOf(rule);
       if (cost === 0 || lookup.known[n] === REFUSED) continue;

@@ -23,6 +23,14 @@ const ROUNDING = 2 ** -50;
 /** The rules of a whole limiter, as `RulePlan` numbers them: `scope * MAX_RULES + slot`. */
 export type RuleId = number;
 
+export function scopeOf(rule: RuleId): number {
+  return Math.floor(rule / MAX_RULES);
+}
+
+export function slotOf(rule: RuleId): number {
+  return rule % MAX_RULES;
+}
+
 export class RuleJudge {
   plan: RulePlan;
   /** The scopes of which the last refusal is a violation, one bit for each. */
@@ -63,8 +71,8 @@ export class RuleJudge {
     this.plan = plan;
     this.#decision.plan = plan;
     for (let rule = 0; rule < this.#scopes.length * MAX_RULES; rule += 1) {
-      const added = plan.added[Math.floor(rule / MAX_RULES)] as number;
-      if ((added >> (rule % MAX_RULES)) & 1) this.#counters.replace(rule);
+      const added = plan.added[scopeOf(rule)] as number;
+      if ((added >> slotOf(rule)) & 1) this.#counters.replace(rule);
     }
   }
 
@@ -99,8 +107,8 @@ export class RuleJudge {
 
   /** Sets the tokens that a rule has used before the check. */
   setUsed(rule: RuleId, used: number): void {
-    const scope = Math.floor(rule / MAX_RULES);
-    (this.#records[scope] as Float64Array)[1 + rule - scope * MAX_RULES] = used;
+    const scope = scopeOf(rule);
+    (this.#records[scope] as Float64Array)[1 + slotOf(rule)] = used;
   }
 
   /** Says that a rule allows the check. `used`: an estimate. */
@@ -205,8 +213,8 @@ function offencesOf(plan: RulePlan, scopes: number): RulePlan {
   const rates = plan.rates.slice(0, rules);
   for (let rule = 0; rule < rules; rule += 1) {
     if (!((rates[rule] as number) > 0)) continue;
-    const scope = Math.floor(rule / MAX_RULES);
-    applies[(1 + rule) * scopes + scope] = 1 << (rule % MAX_RULES);
+    const scope = scopeOf(rule);
+    applies[(1 + rule) * scopes + scope] = 1 << slotOf(rule);
   }
   return {
     ...plan,

@@ -4,7 +4,7 @@ import { MAX_RULES } from '../../engine/rules.js';
 import type { Place } from '../../tables/table.js';
 import type { RuleBuckets } from './rule-buckets.js';
 import type { CostlyRule } from './rule-failures.js';
-import type { RuleId, RuleJudge } from './rule-judge.js';
+import { type RuleId, type RuleJudge, scopeOf, slotOf } from './rule-judge.js';
 import { type RuleQuestion, writeCosts } from './rule-request.js';
 import type { RuleTables } from './rule-tables.js';
 
@@ -60,7 +60,7 @@ export class RuleLookup {
     let last = -1;
     for (let n = 0; n < this.count; n += 1) {
       const rule = this.rules[n] as RuleId;
-      const scope = Math.floor(rule / MAX_RULES);
+      const scope = scopeOf(rule);
       const table = tables.of(scope);
       if (scope !== last) this.places[scope] = table.find(ids[scope] ?? '') ?? -1;
       last = scope;
@@ -81,8 +81,8 @@ export class RuleLookup {
     now: number,
     tables: RuleTables,
   ): number {
-    const scope = Math.floor(rule / MAX_RULES);
-    const slot = rule - scope * MAX_RULES;
+    const scope = scopeOf(rule);
+    const slot = slotOf(rule);
     const table = tables.of(scope);
     const cost = this.#judge.costOf(rule);
     if (cost > this.#buckets.burst(rule, program)) {
@@ -102,7 +102,7 @@ export class RuleLookup {
   /** The first scope of a rule that look() has found uncovered. */
   firstUncovered(): number {
     for (let n = 0; n < this.count; n += 1) {
-      if (this.known[n] === UNCOVERED) return Math.floor((this.rules[n] as RuleId) / MAX_RULES);
+      if (this.known[n] === UNCOVERED) return scopeOf(this.rules[n] as RuleId);
     }
     return 0;
   }
@@ -116,7 +116,7 @@ export class RuleLookup {
       const rule = this.rules[n] as RuleId;
       const cost = this.#judge.costOf(rule);
       if (cost === 0 || this.#buckets.isDryRun(rule)) continue;
-      found.push({ rule, id: ids[Math.floor(rule / MAX_RULES)] ?? '', cost });
+      found.push({ rule, id: ids[scopeOf(rule)] ?? '', cost });
     }
     return found;
   }
