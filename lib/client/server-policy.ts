@@ -298,11 +298,13 @@ export class ServerPolicy {
   }
 
   #confirmReset(reset: number, isAssumed: boolean, now: number): void {
-    if (isAssumed || Math.abs(reset - this.#agreedReset) > AGREEING_SECONDS) {
+    // So far away, numbers are the same a second later: two reports of it do not agree, they cannot differ.
+    const isVague = isAssumed || reset >= Number.MAX_SAFE_INTEGER;
+    if (isVague || Math.abs(reset - this.#agreedReset) > AGREEING_SECONDS) {
       this.#agreedReset = reset;
       this.#agreedSince = now;
     }
-    this.#agreedUntil = isAssumed ? -Infinity : now;
+    this.#agreedUntil = isVague ? -Infinity : now;
   }
 
   /** The time from which a request is sent, whatever the server has reported. */

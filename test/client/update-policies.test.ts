@@ -110,6 +110,18 @@ describe('a hostile server', () => {
     expect(burst(limiter)).toBe(50);
   });
 
+  it('confirms no reset by repeating one that is too far away to be told from a later one', () => {
+    for (const resetSeconds of [1e300, 2 ** 53]) {
+      const { limiter, clock } = greedy();
+      for (let report = 0; report < 3; report += 1) {
+        limiter.update(left(0, resetSeconds));
+        expect(limiter.delaySeconds()).toBeLessThanOrEqual(600);
+        clock.now += limiter.delaySeconds();
+        expect(limiter.tryAcquire()).toBe(true);
+      }
+    }
+  });
+
   it('cannot delay a probe by more than maxWaitSeconds, with any numbers', () => {
     const amount = fc.oneof(
       fc.constantFrom(0, 1, 2 ** 31, 999_999_999_999_999, 1e300, Number.NaN, Infinity, -1, 0.5),

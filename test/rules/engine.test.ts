@@ -120,10 +120,10 @@ describe.each(CORES)('A rule of the %s core', (core) => {
   test.each([0.001, 1 / 3, 0.7, 1, 3, 7.77, 1000, 123_456.7])(
     'at %d per second allows after the delay that it gives',
     (rate) => {
-      const limiter = subject(rules({ messages: { rate, burst: 5 } }));
-      const times = [0, 0.1, 1000, 1_000_000.3, 2 ** 31 + 0.7];
-      for (const [n, start] of times.entries()) {
-        const peer = { address: `peer-${n}` };
+      for (const start of [0, 0.1, 1000, 1_000_000.3, 2 ** 31 + 0.7]) {
+        // A limiter each: in a shared table the time of one peer may be that of another, and must not step back.
+        const limiter = subject(rules({ messages: { rate, burst: 5 } }));
+        const peer = { address: 'peer' };
         limiter.at(start).check(peer, { cost: 5 });
         for (const cost of [1, 0.3, 5, 2.5]) {
           const refused = limiter.check(peer, { cost });
