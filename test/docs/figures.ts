@@ -11,8 +11,9 @@ const SCRIPTS: Readonly<Record<string, string>> = manifest.scripts;
 const NUMBER = String.raw`(?<![\w.,])\d[\d,.]*(?: (?:-|to|and|or) \d[\d,.]*)?`;
 const UNIT = 'ns|µs|us|ms|s|bytes|[kK]i?B|[MG]i?B';
 const FIGURE = new RegExp(String.raw`${NUMBER}(?: (?:${UNIT}|times)|\s?%)(?!\w)`, 'g');
+const OWN_PROGRAM = 'npx relay-limiter';
 const COMMAND =
-  /\b(?:npm (?:run ([\w:-]+)|(start|test))(?: -- ([^`\n]+))?|node (scripts\/[\w-]+\.mjs))/g;
+  /\b(?:npm (?:run ([\w:-]+)|(start|test))(?: -- ([^`\n]+))?|node (scripts\/[\w-]+\.mjs)|npx relay-limiter)/g;
 
 export interface Section {
   readonly heading: string;
@@ -49,16 +50,13 @@ export interface Command {
   readonly arguments: readonly string[];
 }
 
-/** The commands of the repository that a text names: scripts of package.json, and programs in scripts/. */
+/** The commands that a text names: scripts of package.json, programs in scripts/, and the package's own program. */
 export function commandsOf(text: string): Command[] {
   return [...text.matchAll(COMMAND)].map(([name, run, short, given = '', program]) => {
     const script = run ?? short;
-    const exists =
-      script === undefined ? isFile(program as string) : Object.hasOwn(SCRIPTS, script);
-    return { name, exists, arguments: given.split('#')[0]?.trim().split(/\s+/) ?? [] };
+    const isScript = script !== undefined && Object.hasOwn(SCRIPTS, script);
+    const isProgram = program !== undefined && existsSync(join(ROOT, program));
+    const exists = isScript || isProgram || name === OWN_PROGRAM;
+    return { name: name.trim(), exists, arguments: given.split('#')[0]?.trim().split(/\s+/) ?? [] };
   });
-}
-
-function isFile(path: string): boolean {
-  return existsSync(join(ROOT, path));
 }
