@@ -50,6 +50,11 @@ inline void throwShared(napi_env env, const SharedError& error) noexcept {
 // The error of a call that cannot lock a part of the table. `process` is 0 if it is unknown.
 inline void throwLocked(napi_env env, const SharedRegion& region, uint32_t process) noexcept {
   SharedError error;
+  if (process == 0) {
+    error.fail("the shared file %s cannot be used: a part of it is locked or damaged",
+               region.path());
+    return throwShared(env, error);
+  }
   error.fail(
       "process %lu keeps a part of the shared file %s locked: it is stopped, or gets no processor "
       "time",
