@@ -79,7 +79,14 @@ class SharedRules {
 
   SharedRegion& region() noexcept { return region_; }
   const SharedLayout& layout() const noexcept { return layout_; }
+  // The secret as of the last call that needed it. Another process may have changed it: a call with
+  // the text of a key finds out, and makes the fingerprint again.
   const Secret& secret() const noexcept { return secret_; }
+  // The secret of the file, for what has only fingerprints.
+  const Secret& currentSecret() noexcept {
+    refreshSecret();
+    return secret_;
+  }
   uint32_t secretVersion() const noexcept { return secretVersion_; }
   uint32_t shards() const noexcept { return shards_; }
   const RulePlan& plan() const noexcept { return core_->plan(); }
@@ -305,7 +312,7 @@ class SharedRules {
 
   // As SharedLimiter::adopt. False if a shard is stalled.
   bool adoptSecret(const Secret& secret) noexcept {
-    if (secret == secret_) return true;
+    if (secret == currentSecret()) return true;
     uint32_t locked = 0;
     bool isEmpty = true;
     for (; locked <= shards_ && isEmpty; ++locked) {
