@@ -202,6 +202,8 @@ struct SnapshotColumns {
     return result;
   }
 
+  bool isEmpty() const noexcept { return numbers.size() == 0 && digests.size() == 0; }
+
   void addNumber(double number) noexcept { hasMemory = hasMemory && numbers.push(number); }
 
   // `other` is the secret of the digest; nullptr for the limiter's own.

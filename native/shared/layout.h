@@ -28,7 +28,7 @@
 namespace relay_limiter {
 
 // The version of this layout. Processes of another version cannot use the file.
-constexpr uint32_t kSharedLayout = 2;
+constexpr uint32_t kSharedLayout = 3;
 
 // The maximum number of limiters that are attached to a file at a time.
 constexpr uint32_t kAttachSlots = 1024;

@@ -119,15 +119,14 @@ class SharedRules {
     if (!fits(plan) || !core_->adopt(std::move(plan), config_.history(), config_.historySize())) {
       return false;
     }
-    version_ = config_.version();
-    fits_ = true;
+    setRules(config_.version(), config_.added());
     return true;
   }
 
   // Replaces the rules for all processes; `origins` and `added` as in RulePlan of
   // lib/engine/rules.ts. `error` is set if there is no memory; then nothing has changed.
-  Entered publish(RulePlan&& plan, const uint16_t* origins, const uint16_t* added, const char* text,
-                  size_t textBytes, double now, SharedError& error) noexcept {
+  Entered publish(RulePlan&& plan, const uint16_t* origins, const uint16_t* added,
+                  const RuleText& text, double now, SharedError& error) noexcept {
     if (!fits(plan)) {
       error.fail("the records of the shared file have no room for so many rules");
       return Entered::kYes;
@@ -137,7 +136,7 @@ class SharedRules {
     if (entered == Entered::kYes) {
       double latest = now;
       for (uint32_t i = 0; i <= shards_; ++i) latest = std::max(latest, headOf(i).latest);
-      replace(std::move(plan), origins, added, text, textBytes, core_->time(latest), error);
+      replace(std::move(plan), origins, added, text, core_->time(latest), error);
     }
     leaveAll(locked);
     return entered;
@@ -160,7 +159,7 @@ class SharedRules {
   template <class Use>
   RuleAnswer callByKeys(ScopeKey* keys, uint32_t keyed, uint32_t singles, double now,
                         Patience patience, Use&& use) noexcept {
-    for (;;) {
+    for (unsigned attempt = 0; attempt < kMostAttempts; ++attempt) {
       Visit visit(*this, Needs::kCurrentRules, patience);
       eachBit(keyed, [&](unsigned i) { visit.add(i, region_.shardOf(keys[i].key.fingerprint)); });
       eachBit(singles, [&](unsigned i) { visit.add(i, shards_); });
@@ -186,6 +185,7 @@ class SharedRules {
       });
       return answer;
     }
+    return answerOf(giveUp());
   }
 
   // Checks a peer at its slots. kNeedsText if a record is not there.
@@ -222,7 +222,7 @@ class SharedRules {
   // under the current secret.
   template <class Use>
   Entered withPeer(Needs needs, unsigned scope, Key key, double now, Use&& use) noexcept {
-    for (;;) {
+    for (unsigned attempt = 0; attempt < kMostAttempts; ++attempt) {
       Visit visit(*this, needs, Patience::kLong);
       visit.add(scope, region_.shardOf(key.fingerprint));
       const Entered entered = visit.enter();
@@ -234,6 +234,7 @@ class SharedRules {
       if (entered == Entered::kYes) use(core_->scope(scope), key, visit.time(now));
       return entered;
     }
+    return giveUp();
   }
 
   // Calls use(core, time) with the state of all single scopes.
@@ -243,12 +244,12 @@ class SharedRules {
   }
 
   // Calls use(core) for each shard and for the head of single scopes, whose values of other scopes
-  // are zeros.
+  // are zeros, by the current rules. kOutdated may come after some calls.
   template <class Use>
   Entered eachHead(Use&& use) noexcept {
     for (uint32_t shard = 0; shard <= shards_; ++shard) {
       const Entered entered =
-          withShard(Needs::kAnyRules, Patience::kLong, shard, 0, [&](double) { use(*core_); });
+          withShard(Needs::kCurrentRules, Patience::kLong, shard, 0, [&](double) { use(*core_); });
       if (entered != Entered::kYes) return entered;
     }
     return Entered::kYes;
@@ -258,7 +259,7 @@ class SharedRules {
   template <class Use>
   Entered withShard(Needs needs, Patience patience, uint32_t shard, double now,
                     Use&& use) noexcept {
-    for (;;) {
+    for (unsigned attempt = 0; attempt < kMostAttempts; ++attempt) {
       Visit visit(*this, needs, patience);
       visit.addAll(shard);
       const Entered entered = visit.enter();
@@ -269,6 +270,7 @@ class SharedRules {
       if (entered == Entered::kYes) use(visit.time(now));
       return entered;
     }
+    return giveUp();
   }
 
   // As SharedLimiter::cleanup.
@@ -382,8 +384,8 @@ class SharedRules {
         if (!rules_.lock(shards_[locked_], patience_)) return Entered::kStalled;
       }
       for (unsigned i = 0; i < count_; ++i) {
+        if (!rules_.accepts(shards_[i], needs_)) return Entered::kOutdated;
         ShardHead& head = rules_.headOf(shards_[i]);
-        if (!rules_.accepts(head, needs_)) return Entered::kOutdated;
         if (head.secretVersion != rules_.secretVersion_) return rules_.renewSecret(head);
       }
       eachBit(scopes_, [&](unsigned i) { rules_.point(rules_.cursors_.scopes[i], ofScope_[i]); });
@@ -460,10 +462,29 @@ class SharedRules {
     hashText(config.text, config.textBytes, layout_.rules.foundingHash);
   }
 
-  // Whether a call may use a shard by the rules of this process.
-  bool accepts(const ShardHead& head, Needs needs) const noexcept {
+  // Whether a call may use a locked shard by the rules of this process.
+  bool accepts(uint32_t shard, Needs needs) noexcept {
     if (needs == Needs::kAnyRules) return fits_;
-    return version_ != 0 && head.configVersion == version_;
+    return version_ != 0 && (headOf(shard).configVersion == version_ || catchUp(shard));
+  }
+
+  // Completes an update whose process has ended before it came to this shard. The version of the
+  // header is the one that counts: it changes only while all shards are locked. A damaged head gets
+  // it as well. False if this process has other rules.
+  RELAY_LIMITER_NOINLINE bool catchUp(uint32_t shard) noexcept {
+    if (region_.header().configVersion.load() != version_) return false;
+    pointAll(shard);
+    core_->replaceCounts(added_);
+    keepOrderOfWrites();
+    headOf(shard).configVersion = version_;
+    return true;
+  }
+
+  // A call that has found another secret at each attempt. All shards are locked while the secret
+  // changes, so the file is damaged; nobody knows the holder of such a shard.
+  Entered giveUp() noexcept {
+    stalledBy_ = 0;
+    return Entered::kStalled;
   }
 
   // Whether the records have room for the rules of a plan.
@@ -482,11 +503,14 @@ class SharedRules {
     const std::unique_ptr<double[]> history(new (std::nothrow) double[size]);
     if (history == nullptr) return error.failForMemory("no memory for a limiter");
     rates.writeHistory(0, history.get());
-    if (!RuleConfig::write(region_, 1, config.text, config.textBytes, history.get(), size, error))
-      return false;
-    region_.header().configVersion.store(1);
+    constexpr uint16_t kNone[kMaxScopes] = {};
+    constexpr uint32_t kFirst = 1;
+    const RuleText text = {config.text, config.textBytes};
+    if (!RuleConfig::reserve(region_, kFirst, text.bytes, size, error)) return false;
+    RuleConfig::write(region_, kFirst, kNone, text, history.get(), size);
+    region_.header().configVersion.store(kFirst);
     for (uint32_t i = 0; i <= shards_; ++i) {
-      headOf(i).configVersion = 1;
+      headOf(i).configVersion = kFirst;
       pointAll(i);
       if (i == shards_) {
         core_->clearSingles();
@@ -494,8 +518,7 @@ class SharedRules {
         eachKeyed([&](unsigned scope) { core_->scope(scope).clear(); });
       }
     }
-    version_ = 1;
-    fits_ = true;
+    setRules(kFirst, kNone);
     eachKeyed([&](unsigned scope) { restoreBans(scope, bans[scope]); });
     return true;
   }
@@ -532,39 +555,36 @@ class SharedRules {
     eachKeyed([&](unsigned i) { bans[i].sortByBeginning(); });
   }
 
-  // Replaces the rules while all shards are locked. The version is written last. If there is no
-  // memory, the rules of the file are read again before the next call.
-  void replace(RulePlan&& plan, const uint16_t* origins, const uint16_t* added, const char* text,
-               size_t textBytes, double now, SharedError& error) noexcept {
+  // Replaces the rules while all shards are locked. All that may fail comes first. The rules are in
+  // force with the version in the header; if the process ends before each shard has it, catchUp()
+  // does the rest.
+  void replace(RulePlan&& plan, const uint16_t* origins, const uint16_t* added,
+               const RuleText& text, double now, SharedError& error) noexcept {
     const uint32_t version = version_ + 1 == 0 ? 2 : version_ + 1;
-    if (!core_->updatePlan(std::move(plan), origins, added, now)) {
+    const size_t most = std::min(core_->rates().mostHistoryAfter(plan), kMostRuleHistory);
+    const std::unique_ptr<double[]> history(new (std::nothrow) double[most]);
+    if (!RuleConfig::reserve(region_, version, text.bytes, most, error)) return;
+    if (history == nullptr || !core_->updatePlan(std::move(plan), origins, added, now)) {
       error.failForMemory("no memory for the rules");
       return;
     }
-    version_ = 0;
     const Rates& rates = core_->rates();
     unsigned skipped = 0;
-    while (rates.historySize(skipped) > kMostRuleHistory / sizeof(double)) ++skipped;
-    const size_t size = rates.historySize(skipped);
-    const std::unique_ptr<double[]> history(new (std::nothrow) double[size]);
-    if (history == nullptr) {
-      error.failForMemory("no memory for the rules");
-      return;
-    }
+    while (rates.historySize(skipped) > most) ++skipped;
     rates.writeHistory(skipped, history.get());
-    if (!RuleConfig::write(region_, version, text, textBytes, history.get(), size, error)) return;
-    if (std::any_of(added, added + core_->plan().scopes,
-                    [](uint16_t slots) { return slots != 0; })) {
-      for (uint32_t i = 0; i <= shards_; ++i) {
-        pointAll(i);
-        core_->replaceCounts(added);
-      }
-    }
-    keepOrderOfWrites();
+    RuleConfig::write(region_, version, added, text, history.get(), rates.historySize(skipped));
     region_.header().configVersion.store(version);
-    for (uint32_t i = 0; i <= shards_; ++i) headOf(i).configVersion = version;
-    // Without changes that were left out, the process knows what the file says.
-    if (skipped == 0) version_ = version;
+    setRules(version, added);
+    for (uint32_t i = 0; i <= shards_; ++i) catchUp(i);
+    // Without the changes that were left out, the process knows more than the file says.
+    if (skipped > 0) version_ = 0;
+  }
+
+  // This process has the rules of a version, which have replaced those of the slots `added`.
+  void setRules(uint32_t version, const uint16_t* added) noexcept {
+    version_ = version;
+    std::copy_n(added, kMaxScopes, added_);
+    fits_ = true;
   }
 
   // Locks all shards and the head of single scopes, and counts them in `locked`.
@@ -572,7 +592,7 @@ class SharedRules {
     if (version_ == 0) return Entered::kOutdated;
     for (; locked <= shards_; ++locked) {
       if (!lock(locked, Patience::kLong)) return Entered::kStalled;
-      if (headOf(locked).configVersion != version_) {
+      if (!accepts(locked, Needs::kCurrentRules)) {
         ++locked;
         return Entered::kOutdated;
       }
@@ -622,7 +642,8 @@ class SharedRules {
     if (shard < shards_) repair(shard);
     head.unfinished = 0;
     head.secretVersion = region_.header().secretVersion.load();
-    head.configVersion = region_.header().configVersion.load();
+    // The holder may have ended in an update: then catchUp() completes it.
+    if (head.configVersion != region_.header().configVersion.load()) head.configVersion = 0;
     return true;
   }
 
@@ -649,6 +670,8 @@ class SharedRules {
     return cleaner.compare_exchange_strong(other, region_.nextWord());
   }
 
+  static constexpr unsigned kMostAttempts = 100;
+
   uint32_t shards_ = 0;
   SharedLayout layout_;
   ShardShape shape_;
@@ -659,6 +682,8 @@ class SharedRules {
   RuleConfig config_;
   // The version of the rules of this process; 0 if it must read those of the file first.
   uint32_t version_ = 0;
+  // For each scope the slots to which these rules gave another rule.
+  uint16_t added_[kMaxScopes] = {};
   // Whether the file has room for the rules of this process.
   bool fits_ = false;
   // Copies of what the file says.

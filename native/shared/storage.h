@@ -30,7 +30,7 @@ struct ShardHead {
   // The record that is being inserted or erased: the number of its table in the high half, and its
   // index in the page counted from 1. 0 between two calls.
   uint32_t unfinished;
-  // The version of the rules that calls must have.
+  // The version of the rules to which the counts in this head belong. 0 if it is unknown.
   uint32_t configVersion;
 };
 
