@@ -16,7 +16,7 @@ import { mappingClient, NO_STORE, PREFIX, storeOfTests } from './support/store.j
 const CLOCK = 'local micros = tonumber(ARGV[#ARGV])\nlocal now = micros / 1000000';
 const NEVER_LATE = '1e300';
 const LETTERS = { allow: 'a', delay: 'w', disconnect: 'd' } as const;
-const NO_LEASES = { leaseSeconds: 1, shortLeaseSeconds: 1 };
+const NO_LEASES = { leaseSeconds: 1, shortLeaseSeconds: 0.5 };
 
 const number = (min: number, max: number) => fc.double({ min, max, noNaN: true });
 const anyLimit: fc.Arbitrary<Limit> = fc.record({
@@ -116,7 +116,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     outage: anyOutage,
     isLate: fc.integer({ min: 0, max: 19 }).map((n) => n === 0),
     call: fc.oneof(
-      fc.record({ name: fc.constant('strict' as const), rest: fc.tuple(anyCost) }),
+      fc.record({ name: fc.constantFrom('strict', 'first'), rest: fc.tuple(anyCost) }),
       fc.record({ name: fc.constant('read' as const), rest: fc.constant([]) }),
       fc.record({
         name: fc.constant('release' as const),

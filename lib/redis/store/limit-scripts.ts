@@ -21,7 +21,14 @@
 // move back together, by as much as the clock was set back, or so that the last refill is now if that is not known.
 
 import { createHash } from 'node:crypto';
-import { FOLLOW_SECONDS, LEASED_SHARE, type Limit, RENEWAL_SECONDS, ttlMs } from './limit.js';
+import {
+  FIRST_SPARE,
+  FOLLOW_SECONDS,
+  LEASED_SHARE,
+  type Limit,
+  RENEWAL_SECONDS,
+  ttlMs,
+} from './limit.js';
 
 export type ScriptName = 'strict' | 'first' | 'lease' | 'release' | 'read';
 
@@ -188,15 +195,18 @@ end
 const STRICT = `${COST}${LOAD}${first('', 'not state and ')}${take('')}`;
 
 // A check of a peer that has no lease at the node. Its cost is held as a short lease that nobody returns: a node may
-// admit the check until that ends, so it must not be refilled before.
+// admit the check until that ends, so it must not be refilled before. The end of such a lease is fixed when it begins, so
+// that it comes however many first checks follow. It is half a lifetime later than the first of its checks needs: checks
+// within that half add their costs to it, so a peer has at most three of them.
 const FIRST = `${BEGIN}${COST}${first('-', '')}${LOAD_KEY}${take(`
 leases = leases or {}
+local ends = now + SHORT_LIFETIME
 local mine
 for at, lease in ipairs(leases) do
-  if lease[1] == ${NO_NODE} then mine = at end
+  if lease[1] == ${NO_NODE} and lease[4] >= ends then mine = at end
 end
-local known = leases[mine or 0] or {0, 0, 0, 0}
-leases[mine or #leases + 1] = {${NO_NODE}, 0, known[3] + cost, math.max(known[4], now + SHORT_LIFETIME)}
+if mine then leases[mine][3] = leases[mine][3] + cost
+else leases[#leases + 1] = {${NO_NODE}, 0, cost, ends + SHORT_LIFETIME * ${FIRST_SPARE}} end
 `)}`;
 
 // ARGV[2]: the node. `more`: violations to add.

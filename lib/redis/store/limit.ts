@@ -14,6 +14,9 @@ export interface Limit {
 /** The share of the burst that may be on lease for `leaseSeconds`. */
 export const LEASED_SHARE = 0.5;
 
+/** A cost of a first check is held for up to so much longer than a short lease, as a share of that. */
+export const FIRST_SPARE = 0.5;
+
 const SHORT_LEASE_SECONDS = 0.5;
 /** Seconds for which violations are kept after the last check. */
 const VIOLATIONS_SECONDS = 3600;
@@ -40,8 +43,9 @@ export function leaseLifetimes(
 }
 
 /** Seconds after which an unused bucket is full, whatever was on lease. Then its key is not needed. */
-export function maxRefillSeconds({ rateLimit, burstLimit, leaseSeconds }: Limit): number {
-  return leaseSeconds + burstLimit / rateLimit;
+export function maxRefillSeconds(limit: Limit): number {
+  const held = Math.max(limit.leaseSeconds, limit.shortLeaseSeconds * (1 + FIRST_SPARE));
+  return held + limit.burstLimit / limit.rateLimit;
 }
 
 /**

@@ -4,6 +4,7 @@
 import { REPORT } from '../../../lib/redis/store/fleet-scripts.js';
 import { HEARTBEAT, UNREGISTER } from '../../../lib/redis/store/heartbeat-scripts.js';
 import {
+  FIRST_SPARE,
   FOLLOW_SECONDS,
   LEASED_SHARE,
   type Limit,
@@ -236,13 +237,17 @@ export class SimulatedStore {
       return `${isGone ? 'd' : 'w'}${text(bucket.tokens)}`;
     }
     bucket.tokens = rest;
+    const isInteger = known === undefined && !isAfterOutage && cost % 1 === 0 && cost <= 999;
     if (name === 'first') {
-      const ends = now + this.#limit.shortLeaseSeconds;
-      const held = bucket.leases.find(({ nodeId }) => nodeId === NO_NODE);
-      if (held === undefined) bucket.leases.push({ nodeId: NO_NODE, id: 0, amount: cost, ends });
-      else Object.assign(held, { amount: held.amount + cost, ends: Math.max(held.ends, ends) });
+      const { shortLeaseSeconds } = this.#limit;
+      const needed = now + shortLeaseSeconds;
+      const held = bucket.leases.find((one) => one.nodeId === NO_NODE && one.ends >= needed);
+      // The state of the very first check is an integer, with a lease that ends when it is needed no more.
+      const spare = isInteger ? 0 : shortLeaseSeconds * FIRST_SPARE;
+      if (held !== undefined) held.amount += cost;
+      else bucket.leases.push({ nodeId: NO_NODE, id: 0, amount: cost, ends: needed + spare });
     }
-    if (known === undefined && !isAfterOutage && cost % 1 === 0 && cost <= 999) {
+    if (isInteger) {
       const expires = now + ttlMs(this.#limit) / 1000;
       this.buckets.set(key, { ...bucket, expires, firstCost: cost });
     } else if (
