@@ -336,6 +336,18 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     expect(fourth).toBeLessThanOrEqual(1_010_000);
   });
 
+  it('set the time to live of another limit anew, and never to less than is left', async () => {
+    const fast = { rateLimit: 10, burstLimit: 1000, disconnectThreshold: null, ...NO_LEASES };
+    const slow = { ...fast, rateLimit: 1 };
+    const seconds: number[] = [];
+    for (const limit of [fast, fast, slow, fast, fast]) {
+      await run('strict', limit, 'limits', [NEVER_LATE, '1'], 1.6e9);
+      seconds.push(Math.round((await real.client.pTTL(`${PREFIX}:limits`)) / 1e5));
+    }
+    // In hundreds: 102, 110, and 1,010 seconds.
+    expect(seconds).toEqual([1, 1, 10, 10, 10]);
+  });
+
   it('keep what a peer that comes once costs as one integer', async () => {
     const limit = { rateLimit: 1, burstLimit: 1000, disconnectThreshold: null, ...NO_LEASES };
     const encodings: unknown[] = [];

@@ -12,6 +12,7 @@ import { delaySeconds } from '../../tables/arithmetic.js';
 import { KeyMap } from '../../tables/key-map.js';
 import { MOST_KEYS } from '../../tables/table.js';
 import { LEASED_SHARE } from '../store/limit.js';
+import type { ChangeableLimit } from '../store/limit-version.js';
 import { invalidReplyError } from '../store/replies.js';
 import { CallbackCall } from '../store/script-call.js';
 import { RETRY_SECONDS } from '../store/timing.js';
@@ -171,18 +172,22 @@ export class LeaseManager {
   }
 
   /**
-   * The limit was changed from another burst. If it is lower, leases shrink alike, so that they hold no more than it
-   * together. Refusals of the limit before it end. In slices, since there may be many peers.
+   * The limit was changed. Refusals of the limit before it end. If the burst is lower, leases shrink alike, so that they hold
+   * no more than it together. If the rate is lower, the store must confirm a lease before it is spent: the peer's key lives
+   * only for as long as the bucket needs to refill by the rate before. In slices, since there may be many peers.
    */
-  limitChanged(burstBefore: number): void {
-    const share = Math.min(1, this.#config.burstLimit / burstBefore);
+  limitChanged(before: ChangeableLimit): void {
+    const share = Math.min(1, this.#config.burstLimit / before.burstLimit);
+    const isSlower = this.#config.rateLimit < before.rateLimit;
     // From the last record to the first: a deletion moves the last one to its place, and new ones come last.
     let index = this.#records.size;
     const slice = () => {
       index = Math.min(index, this.#records.size);
       for (let n = 0; n < SLICE_SIZE && index > 0; n += 1) {
         index -= 1;
-        this.#records.limitChanged(index, share);
+        this.#records.endRefusal(index);
+        if (share < 1) this.#records.shrink(index, share);
+        if (isSlower) this.#records.suspend(index);
       }
       if (index > 0) setImmediate(slice);
     };
@@ -290,7 +295,7 @@ export class LeaseManager {
     records.discardIfEnded(index, now);
     const violations = records.takeUnreported(index);
     this.#lastLeaseId += 1;
-    const { burstLimit } = this.#config;
+    const { burstLimit, rateLimit } = this.#config;
     const leaseId = this.#lastLeaseId;
     const args = [
       this.#store.nodeId,
@@ -306,7 +311,8 @@ export class LeaseManager {
       this.#requests.delete(key);
       const reply = readLeaseReply(value);
       if (reply === undefined) this.#failed(key, request, invalidReplyError());
-      else this.#answered(key, request, reply, { requestedAt: now, leaseId, burstLimit });
+      else
+        this.#answered(key, request, reply, { requestedAt: now, leaseId, burstLimit, rateLimit });
     };
     const failed = (error: Error) => {
       this.#requests.delete(key);
@@ -332,7 +338,7 @@ export class LeaseManager {
     key: string,
     request: LeaseRequest,
     { granted, isCarried, tokens, violations, lifetime }: LeaseReply,
-    sent: { requestedAt: number; leaseId: number; burstLimit: number },
+    sent: { requestedAt: number; leaseId: number; burstLimit: number; rateLimit: number },
   ): void {
     const now = this.#now();
     const records = this.#records;
@@ -347,12 +353,16 @@ export class LeaseManager {
       const ends = sent.requestedAt + lifetime * (1 - MAX_DRIFT);
       const share = Math.min(1, this.#config.burstLimit / sent.burstLimit);
       records.grant(index, granted * share, isCarried, ends, sent.leaseId);
-    }
+    } else if (isCarried) records.resume(index);
+    // The script has set the time to live of a limit before a lower one: see limitChanged.
+    const isOutdated = this.#config.rateLimit < sent.rateLimit;
+    if (isOutdated) records.suspend(index);
     if (request.includedChecks === 0 && request.cost > 0 && granted === 0) {
       records.refuse(index, request.cost, now + this.#delay(tokens, request.cost));
     }
     const uncovered = request.checks.filter((check, at) => {
       if (check.isDone) return false;
+      if (isOutdated) return true;
       const { cost } = check;
       if (records.spend(key, cost, now) || records.spendReserve(index, cost, now)) {
         check.answer(ALLOWED);

@@ -5,8 +5,6 @@ export interface Limit {
   readonly burstLimit: number;
   readonly disconnectThreshold: number | null;
   readonly leaseSeconds: number;
-  /** When the limit was changed last while nodes ran, by the store's clock; undefined if it never was. */
-  readonly changedAt?: number | undefined;
   /** The lifetime of a lease with which more than half of the burst is on lease; at most `leaseSeconds`. */
   readonly shortLeaseSeconds: number;
 }
@@ -25,8 +23,6 @@ const SPARE_SECONDS = 1;
 const MAX_TTL_MS = 1e14;
 /** A key's time to live is renewed at most once in each span of so many seconds, counted from the epoch. */
 export const RENEWAL_SECONDS = 8;
-/** For so long after a change of the limit some nodes may apply the limit before it. */
-export const FOLLOW_SECONDS = 2;
 
 /**
  * The lifetimes of leases: at least twice the deadline. A lifetime starts when the lease is requested, so a shorter

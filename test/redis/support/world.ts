@@ -65,6 +65,8 @@ export class World {
 
   /** Starts one more node, with other options if they are given. */
   start(options: Partial<WorldOptions> = {}): SharedRateLimiter {
+    const { rateLimit, burstLimit } = { ...this.#options, ...options };
+    this.store.learn({ rateLimit, burstLimit });
     // Undefined while the constructor runs.
     let node: SharedRateLimiter | undefined;
     const call = (method: 'eval' | 'evalSha') => {
