@@ -7,7 +7,6 @@
 //
 // A key of a new peer gets no lease with its first check: many peers come once.
 
-import { countingPauses, monotonicSeconds, readOptionalClock } from '../../common/clock.js';
 import { detached } from '../../common/timers.js';
 import { MAX_RULES, type RuleAnswer } from '../../engine/rules.js';
 import type { RuleVerdict } from '../../rules/types.js';
@@ -15,6 +14,7 @@ import { verdict } from '../../rules/verdicts.js';
 import { KeyMap } from '../../tables/key-map.js';
 import type { Place } from '../../tables/table.js';
 import { invalidReplyError } from '../store/replies.js';
+import type { ReplyClock } from '../store/reply-clock.js';
 import { RETRY_SECONDS } from '../store/timing.js';
 import type { SharedRuleConfig } from './options.js';
 import { RuleAsker } from './rule-asker.js';
@@ -62,8 +62,7 @@ export class RuleChecks {
   readonly #lookup: RuleLookup;
   readonly #asker: RuleAsker;
   readonly #replies: RuleReplies;
-  readonly #ownClock = countingPauses(monotonicSeconds);
-  #lastNow = Number.NEGATIVE_INFINITY;
+  readonly #clock: ReplyClock;
 
   constructor(parts: {
     config: SharedRuleConfig;
@@ -72,6 +71,7 @@ export class RuleChecks {
     buckets: RuleBuckets;
     tables: RuleTables | undefined;
     failures: RuleFailures;
+    clock: ReplyClock;
     verdictOf: (
       answer: RuleAnswer | undefined,
       question: RuleQuestion,
@@ -83,6 +83,7 @@ export class RuleChecks {
     this.#buckets = parts.buckets;
     this.#tables = parts.tables;
     this.#failures = parts.failures;
+    this.#clock = parts.clock;
     this.#verdictOf = parts.verdictOf;
     const scopes = parts.config.scopes.length;
     this.#requests = Array.from({ length: scopes }, () => new KeyMap<RuleRequest>());
@@ -101,12 +102,6 @@ export class RuleChecks {
       this.#failures,
       this.#asker,
     );
-  }
-
-  /** Reads the user's clock. @throws `ERR_LIMITER_CLOCK` */
-  now(given: number | undefined): number {
-    this.#lastNow = given ?? this.#ownClock();
-    return this.#lastNow;
   }
 
   /**
@@ -176,8 +171,7 @@ export class RuleChecks {
   }
 
   /** Resolves with the used tokens of all rules of a check, after a call that changes nothing. */
-  async peek(question: RuleQuestion, given: number | undefined): Promise<Float64Array> {
-    const now = this.now(given);
+  async peek(question: RuleQuestion, now: number): Promise<Float64Array> {
     writeCosts(question.costs);
     const rules = this.#asker.all(question, this.#tables, now);
     const used = new Float64Array(this.#config.scopes.length * MAX_RULES);
@@ -243,15 +237,6 @@ export class RuleChecks {
     return this.#requests[scope]?.has(id) === true;
   }
 
-  /** The time; the last known one if the caller's clock fails. */
-  time(): number {
-    try {
-      return this.now(readOptionalClock(this.#config.clock));
-    } catch {
-      return this.#lastNow;
-    }
-  }
-
   #decideByStore(check: Check, now: number): void {
     const { question } = check;
     if (this.#store.state === 'down') {
@@ -273,7 +258,7 @@ export class RuleChecks {
   /** Decides a check that has waited for a request. */
   #decideAgain(check: Check): void {
     if (check.isDone) return;
-    const now = this.time();
+    const now = this.#clock.readInReply();
     const { question } = check;
     if (question.plan !== this.#judge.plan) {
       check.answer(this.#failures.outdated());
@@ -366,7 +351,7 @@ export class RuleChecks {
       this.#forget(request);
       const reply = readCheckReply(text, rules.length);
       if (reply === undefined) this.#failed(request, invalidReplyError());
-      else this.#conclude(request, reply, this.time());
+      else this.#conclude(request, reply, this.#clock.readInReply());
       this.#ended(request);
     };
     const failed = (error: Error) => {

@@ -1,6 +1,6 @@
 // SharedRules: the parts of a SharedRuleLimiter, put together. It decides calls whose names have been resolved.
 
-import { readOptionalClock } from '../../common/clock.js';
+import { countingPauses, monotonicSeconds } from '../../common/clock.js';
 import { type MaybePromise, mapMaybePromise } from '../../common/maybe-promise.js';
 import type { BansInForce } from '../../common/types.js';
 import {
@@ -19,6 +19,7 @@ import type { Listed } from '../../rules/scope-keys.js';
 import type { RuleBan, RuleVerdict } from '../../rules/types.js';
 import { ALLOWED, verdict } from '../../rules/verdicts.js';
 import { idOf } from '../store/keys.js';
+import { ReplyClock } from '../store/reply-clock.js';
 import type { StateChange } from '../store/shard-health.js';
 import type { SharedRuleConfig } from './options.js';
 import { RuleBans } from './rule-bans.js';
@@ -68,14 +69,16 @@ export class SharedRules {
   readonly #buckets: RuleBuckets;
   readonly #tables: RuleTables | undefined;
   readonly #checks: RuleChecks;
+  readonly #clock: ReplyClock;
   readonly #punisher: RulePunisher;
 
   constructor(config: SharedRuleConfig, context: LimiterContext, listener: SharedRulesListener) {
     const { scopes, book, mode, maxPeers } = config;
     this.#config = config;
     this.#context = context;
-    const engine = selectEngine(config.engine);
-    this.#judge = new RuleJudge(scopes, book.plan, engine, maxPeers, () => this.now());
+    this.#clock = new ReplyClock(config.clock ?? countingPauses(monotonicSeconds));
+    const now = () => this.#clock.readInReply();
+    this.#judge = new RuleJudge(scopes, book.plan, selectEngine(config.engine), maxPeers, now);
     this.store = new RuleStore(config, RuleBuckets.longestRefill(book), (change) => {
       this.failures.reset();
       listener.onState(change);
@@ -89,7 +92,7 @@ export class SharedRules {
     if (mode === 'leased') {
       this.#tables = new RuleTables(config, this.store, this.#buckets, {
         isBusy: (scope, id) => this.#checks.isBusy(scope, id),
-        now: () => this.#checks.time(),
+        now,
       });
     }
     this.#checks = new RuleChecks({
@@ -99,6 +102,7 @@ export class SharedRules {
       buckets: this.#buckets,
       tables: this.#tables,
       failures: this.failures,
+      clock: this.#clock,
       verdictOf: (answer, { ids, record }) => {
         if (record !== undefined) record.used = this.#judge.used();
         return this.#verdictOf(answer, ids, true);
@@ -108,16 +112,16 @@ export class SharedRules {
     this.#punisher = new RulePunisher(config, this.store, context, this.bans);
   }
 
-  /** Reads the user's clock. @throws `ERR_LIMITER_CLOCK` */
-  now(): number | undefined {
-    return readOptionalClock(this.#config.clock);
+  /** Reads the clock for a call. @throws `ERR_LIMITER_CLOCK` */
+  now(): number {
+    return this.#clock.read();
   }
 
   /** Undefined if the check needs a reply of the store and `wish` is `local`; then it has had no effect. */
   decide<Given extends Wish>(
     wish: Given,
     call: ResolvedCall,
-    now: number | undefined,
+    now: number,
     record?: UsedRecord,
   ): Decided[Given] {
     return this.#decide(wish, call, now, record) as Decided[Given];
@@ -126,12 +130,11 @@ export class SharedRules {
   #decide(
     wish: Wish,
     { keys: ids, mask, program, listed }: ResolvedCall,
-    given: number | undefined,
+    now: number,
     record: UsedRecord | undefined,
   ): MaybePromise<RuleVerdict> | undefined {
     const context = this.#context;
     if (listed !== undefined) return context.listedVerdict(listed);
-    const now = this.#checks.now(given);
     const ban = this.bans.find(ids, mask);
     if (ban !== undefined) {
       this.#judge.banned += 1;
@@ -152,7 +155,7 @@ export class SharedRules {
   }
 
   /** Decides a call, and keeps what the rules have used. */
-  state(call: ResolvedCall, now: number | undefined): MaybePromise<StatedVerdict> {
+  state(call: ResolvedCall, now: number): MaybePromise<StatedVerdict> {
     const context = this.#context;
     const { mask, program } = call;
     const { plan } = this.#judge;
@@ -172,7 +175,7 @@ export class SharedRules {
   /** Resolves with what a check would return, and the used tokens of the rules by id. @throws `ERR_LIMITER_STORE` */
   async peek(
     call: ResolvedCall,
-    now: number | undefined,
+    now: number,
   ): Promise<{ verdict: RuleVerdict; used: Float64Array }> {
     const { keys, mask, program, listed } = call;
     const question = questionOf(keys, mask, program, this.#judge.plan);

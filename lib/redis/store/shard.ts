@@ -5,6 +5,7 @@
 // server has no more calls than it answers in time, one call loads a script for all that need it, and what is too much
 // fails as an overload and does not count as a failure of the store.
 
+import { callSafely } from '../../common/callbacks.js';
 import type { Script } from './limit-scripts.js';
 import { closedError, isForeignKeyMessage, messageOf, storeError } from './replies.js';
 import { NoReplyError, OverloadError, type ScriptCall } from './script-call.js';
@@ -232,7 +233,16 @@ export class Shard {
       }
       return;
     }
-    if (call.end()) call.answered(reply);
+    if (call.end()) this.#receive(call, reply);
+  }
+
+  /** A reply that its receiver cannot handle, as for lack of memory, counts as one that the store refused. */
+  #receive(call: ScriptCall, reply: unknown): void {
+    try {
+      call.answered(reply);
+    } catch (error) {
+      callSafely(() => call.failed(error as Error));
+    }
   }
 
   /** Halves the number of calls that may be in flight, once for all calls that were in flight together. */
