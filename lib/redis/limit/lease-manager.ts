@@ -5,7 +5,6 @@
 // its tokens as spent, and no token is spent twice. At most one request per peer is in flight.
 
 import { ALLOWED, DISCONNECTED } from '../../common/check-results.js';
-import { readOptionalClock } from '../../common/clock.js';
 import { detached } from '../../common/timers.js';
 import { type CheckResult, RateLimitAction } from '../../common/types.js';
 import { delaySeconds } from '../../tables/arithmetic.js';
@@ -14,6 +13,7 @@ import { MOST_KEYS } from '../../tables/table.js';
 import { LEASED_SHARE } from '../store/limit.js';
 import type { ChangeableLimit } from '../store/limit-version.js';
 import { invalidReplyError } from '../store/replies.js';
+import { ReplyClock } from '../store/reply-clock.js';
 import { CallbackCall } from '../store/script-call.js';
 import { RETRY_SECONDS } from '../store/timing.js';
 import type { LeaseRecords, RecordIndex } from './lease-records.js';
@@ -53,6 +53,7 @@ export class LeaseManager {
   readonly #config: SharedLimitConfig;
   readonly #store: LimitStore;
   readonly #records: LeaseRecords;
+  readonly #clock: ReplyClock;
   readonly #requests = new KeyMap<LeaseRequest>();
   /** Peers without a record whose next check is not their first. */
   readonly #recent: RecentPeers;
@@ -65,13 +66,13 @@ export class LeaseManager {
   #lastLeaseId = 0;
   /** The index of the record that a sweep or an eviction looks at next. */
   #nextIndex = 0;
-  #lastNow = Number.NEGATIVE_INFINITY;
   evictions = 0;
 
   constructor(config: SharedLimitConfig, store: LimitStore, records: LeaseRecords) {
     this.#config = config;
     this.#store = store;
     this.#records = records;
+    this.#clock = new ReplyClock(config.clock ?? (() => records.now()));
     this.#recent = new RecentPeers(config.leaseSeconds);
   }
 
@@ -80,14 +81,14 @@ export class LeaseManager {
   }
 
   leasedTokens(): number {
-    return this.#records.total(this.#now());
+    return this.#records.total(this.#clock.readInReply());
   }
 
   /** The unspent tokens of a peer's lease; null while the store is down. */
   tokensOf(key: string): number | null {
     if (this.#store.isDown(key)) return null;
     const index = this.#records.find(key);
-    return index === undefined ? 0 : this.#records.left(index, this.#now());
+    return index === undefined ? 0 : this.#records.left(index, this.#clock.readInReply());
   }
 
   /** The verdict if a lease or a remembered refusal covers the check; otherwise undefined. */
@@ -138,7 +139,7 @@ export class LeaseManager {
   #checkFirst(key: string, cost: number, receive: Receiver, now: number): void {
     const heldUntil = now + this.#config.shortLeaseSeconds * (1 - MAX_DRIFT);
     const target = { store: this.#store, limit: this.#config };
-    const isHeld = () => this.#now() < heldUntil;
+    const isHeld = () => this.#clock.readInReply() < heldUntil;
     const ended: Receiver = (result, tokens) => {
       this.#firstChecks -= 1;
       if (this.#firstChecks === 0) this.#onFirstChecksEnd?.();
@@ -230,16 +231,6 @@ export class LeaseManager {
     await Promise.all(this.#returns);
   }
 
-  /**
-   * The time; the last known time if the caller's clock fails. Only a check can report a failing clock to its caller.
-   */
-  #now(): number {
-    try {
-      this.#lastNow = readOptionalClock(this.#config.clock) ?? this.#records.now();
-    } catch {}
-    return this.#lastNow;
-  }
-
   #rememberedRefusal(index: RecordIndex, cost: number, now: number): CheckResult | undefined {
     const seconds = this.#records.refusedSeconds(index, cost, now);
     if (seconds === 0) return undefined;
@@ -249,7 +240,7 @@ export class LeaseManager {
 
   /** Refuses a cost above the burst, which needs no call. */
   #refuseForever(key: string): CheckResult {
-    const index = this.#findOrInsert(key, this.#now());
+    const index = this.#findOrInsert(key, this.#clock.readInReply());
     return index === undefined ? [RateLimitAction.DELAY, Infinity] : this.#refuse(index, Infinity);
   }
 
@@ -340,7 +331,7 @@ export class LeaseManager {
     { granted, isCarried, tokens, violations, lifetime }: LeaseReply,
     sent: { requestedAt: number; leaseId: number; burstLimit: number; rateLimit: number },
   ): void {
-    const now = this.#now();
+    const now = this.#clock.readInReply();
     const records = this.#records;
     const index = records.find(key);
     if (index === undefined) {
@@ -453,7 +444,7 @@ export class LeaseManager {
   #takeLease(key: string): LeaseReturn | undefined {
     const index = this.#records.find(key);
     if (index === undefined) return undefined;
-    const left = this.#records.left(index, this.#now());
+    const left = this.#records.left(index, this.#clock.readInReply());
     const violations = this.#records.unreported(index);
     const leaseId = this.#records.leaseId(index);
     this.#records.delete(key);

@@ -24,6 +24,7 @@ export interface WorldOptions {
   deadlineSeconds?: number;
   onStoreFailure?: 'share' | 'open' | 'closed';
   mode?: 'leased' | 'strict';
+  clock?: () => number;
   nodes?: number;
   /** Whether the client is one of a cluster, so that each shard has a state of its own. */
   isCluster?: boolean;
