@@ -41,6 +41,7 @@ export class UpstreamLimits {
   readonly #accounting: AccountingOptions;
   /** The number of the last request. Requests are numbered from 1. */
   #lastNumber = 0;
+  #lastTakeAt = -Infinity;
   /** The units sent, and those of them that the server is assumed to have counted. */
   #sentUnits: Cost = 0;
   #countedUnits: Cost = 0;
@@ -50,10 +51,10 @@ export class UpstreamLimits {
     this.#policies = settings.policies;
     this.#numberUnit = unitOfNumbers(settings.policies);
     this.#windows = withJitter(settings.policies, settings.jitterSeconds ?? 0);
-    const { algorithm, burstShare, jitterSeconds } = settings;
+    const { algorithm, burstShare, pacedSeconds, jitterSeconds } = settings;
     const measured =
       jitterSeconds === undefined ? { extraSeconds: () => this.#jitter.seconds } : {};
-    this.#accounting = { algorithm, burstShare, ...measured };
+    this.#accounting = { algorithm, burstShare, pacedSeconds, ...measured };
     this.#quotas = new ConfiguredQuotas(this.#accounting, this.#windows, now);
     this.#serverPolicies = new ServerPolicies(settings, settings.policies, this.#openLeases);
     this.#recovery = this.#createRecovery();
@@ -131,6 +132,11 @@ export class UpstreamLimits {
     const isRecovered = blockedUntil <= now && rateShare === 1;
     const isAsFast = !isRamping || this.#policies.length === 0;
     return isRecovered && isAsFast && this.#quotas.isFull(now) && this.#serverPolicies.isEmpty(now);
+  }
+
+  /** Returns the seconds since the last request; Infinity before the first. */
+  idleSeconds(now: number): number {
+    return now - this.#lastTakeAt;
   }
 
   /** Takes `cost` without a lease. It cannot be given back. */
@@ -241,6 +247,7 @@ export class UpstreamLimits {
 
   #take(cost: Cost, now: number): void {
     this.#lastNumber += 1;
+    this.#lastTakeAt = now;
     this.#sentUnits = plus(this.#sentUnits, cost);
     this.#quotas.take(cost, now);
     this.#serverPolicies.take(cost, this.#lastNumber, now);

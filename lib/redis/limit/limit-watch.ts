@@ -21,6 +21,8 @@ export interface WatchContext {
   readonly client: StoreClient;
   readonly key: string;
   readonly deadlines: Deadlines;
+  /** The name of the class, for errors. */
+  readonly owner: string;
   /** The limit in force at this node. */
   readonly limit: ChangeableLimit;
   /** Whether the store is known not to answer. */
@@ -44,7 +46,7 @@ export class LimitWatch {
 
   /** Makes a limit the current one of all nodes. @throws (rejects with) `ERR_LIMITER_STORE` */
   change(limit: ChangeableLimit): Promise<void> {
-    if (this.#isClosed) return Promise.reject(closedError());
+    if (this.#isClosed) return Promise.reject(closedError(this.#context.owner));
     const { client, key, deadlines } = this.#context;
     return new Promise((resolve, reject) => {
       const pending = new PendingReply(reject);
