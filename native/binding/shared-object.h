@@ -219,8 +219,8 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
     auto* walk = unwrapHandle<WalkHandle>(info.Env(), info[0], id_);
     if (walk == nullptr || !requireAttached(info.Env())) return info.Env().Undefined();
     const auto limit = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
-    const Napi::Value step =
-        snapshotStepOf(info.Env(), limiter(), secret(), walk->steps, limit, nowIn(info, 2));
+    const Napi::Value step = snapshotStepOf(info.Env(), limiter(), limiter().currentSecret(),
+                                            walk->steps, limit, nowIn(info, 2));
     if (!limiter().takeStalled()) return step;
     throwStalled(info.Env());
     return info.Env().Undefined();
@@ -263,7 +263,7 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
     const double now = nowIn(info, 3);
     bool isStalled = false;
     uint32_t count = 0;
-    if (other == secret()) {
+    if (other == limiter().currentSecret()) {
       count = restoreDigestsFrom<kDigestNumbers>(
           info.Env(), info[1], info[2],
           [&](const Fingerprint& digest) { limiter().prepare(digest); },

@@ -261,7 +261,7 @@ inline Napi::Value SharedRulesObject::walk(const Napi::CallbackInfo& info) {
   if (walk == nullptr || !requireAttached(env)) return env.Undefined();
   SharedRuleScope scope(rules(), walk->scope);
   const auto most = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
-  SnapshotColumns columns(env, rules().secret());
+  SnapshotColumns columns(env, rules().currentSecret());
   const auto useOffender = [&](const Offender& offender, const SavedRuleOffender& saved) {
     columns.keys.push(offender.storedKey);
     addOffender(columns, saved);
@@ -319,7 +319,7 @@ inline Napi::Value SharedRulesObject::putDigests(const Napi::CallbackInfo& info)
   if (!readScope(info, false, index)) return env.Undefined();
   const uint32_t* words = info[1].As<Napi::Uint32Array>().Data();
   const Secret other{joinHalves(words), joinHalves(words + 2)};
-  if (!(other == rules().secret())) return Napi::Number::New(env, 0);
+  if (!(other == rules().currentSecret())) return Napi::Number::New(env, 0);
   const double now = nowIn(info, 4);
   Entered worst = Entered::kYes;
   const uint32_t count = restoreDigestsFrom<kRuleDigestNumbers>(

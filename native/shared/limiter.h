@@ -89,7 +89,14 @@ class SharedLimiter {
 
   SharedRegion& region() noexcept { return region_; }
   const SharedLayout& layout() const noexcept { return layout_; }
+  // The secret as of the last call that needed it. Another process may have changed it: a call with
+  // the text of a key finds out, and makes the fingerprint again.
   const Secret& secret() const noexcept { return secret_; }
+  // The secret of the file, for what has only fingerprints.
+  const Secret& currentSecret() noexcept {
+    refreshSecret();
+    return secret_;
+  }
   uint32_t secretVersion() const noexcept { return secretVersion_; }
   // The process that held the shard of the last call that found one stalled; 0 if it is unknown.
   uint32_t stalledBy() const noexcept { return stalledBy_; }
@@ -207,7 +214,7 @@ class SharedLimiter {
 
   // Adopts another secret, if there is no peer in any shard. False if a shard is stalled.
   bool adopt(const Secret& secret) noexcept {
-    if (secret == secret_) return true;
+    if (secret == currentSecret()) return true;
     const auto unlock = [this](uint32_t shard) { headOf(shard).lock.unlock(); };
     const LockedAll locked = lockAll(
         shards(), Patience::kLong,

@@ -105,7 +105,7 @@ class RuleFile : public RuleShards {
 
   // As SharedLimiter::adopt. False if a shard is stalled.
   bool adoptSecret(const Secret& secret) noexcept {
-    if (secret == secret_) return true;
+    if (secret == currentSecret()) return true;
     const auto isEmpty = [this](uint32_t shard) {
       pointAll(shard);
       return shard == shards_ || core_->isEmpty();

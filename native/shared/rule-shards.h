@@ -39,7 +39,14 @@ class RuleShards {
 
   SharedRegion& region() noexcept { return region_; }
   const SharedLayout& layout() const noexcept { return layout_; }
+  // The secret as of the last call that needed it. Another process may have changed it: a call with
+  // the text of a key finds out, and makes the fingerprint again.
   const Secret& secret() const noexcept { return secret_; }
+  // The secret of the file, for what has only fingerprints.
+  const Secret& currentSecret() noexcept {
+    refreshSecret();
+    return secret_;
+  }
   uint32_t secretVersion() const noexcept { return secretVersion_; }
   uint32_t shards() const noexcept { return shards_; }
   const RulePlan& plan() const noexcept { return core_->plan(); }
