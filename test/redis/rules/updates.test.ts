@@ -175,8 +175,10 @@ describe('SharedRuleLimiter.update', () => {
           keepChecking(node);
         });
       };
-      // Leases and a part of the bucket are left when the rules change.
-      for (const node of nodes) for (let n = 0; n < 8; n += 1) await world.check(node, 'a');
+      // More is on lease when the rules change than the lower burst.
+      for (const node of nodes) for (let n = 0; n < 3; n += 1) await world.check(node, 'a', 4);
+      const leased = nodes.reduce((sum, node) => sum + node.getStats().leasedTokens, 0);
+      expect(leased > 31).toBe(mode === 'leased');
       await run(nodes[0].update({ rules: rules(after.rate, after.burst) }));
       await world.time.run(1);
       isCounted = true;
