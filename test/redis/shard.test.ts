@@ -43,6 +43,7 @@ describe('Shard.call', () => {
         shortLeaseSeconds: 1,
       },
       nodeId: '1',
+      owner: 'Test',
       bornAt: 0,
       deadlines: new Deadlines(1),
       deadlineSeconds: 1,

@@ -24,6 +24,9 @@ import { FleetReport } from './fleet-report.js';
 import { LimitWatch } from './limit-watch.js';
 import type { SharedLimitConfig } from './options.js';
 
+/** The class whose calls these are. */
+const OWNER = 'SharedRateLimiter';
+
 export interface LimitStoreListener {
   onState(change: StateChange): void;
   /** The store refuses the key of one peer, or its reply for that peer is invalid. */
@@ -64,6 +67,7 @@ export class LimitStore {
       client: this.#client,
       key: `${config.prefix}{0}#limit`,
       deadlines: this.deadlines,
+      owner: OWNER,
       limit: config,
       isDown: () => this.#shards[0]?.state === 'down',
       onChange: (limit) => this.#changed(limit),
@@ -73,6 +77,7 @@ export class LimitStore {
       key: `${config.prefix}{0}#fleet`,
       nodeId: this.nodeId,
       deadlines: this.deadlines,
+      owner: OWNER,
       isDown: () => this.#shards[0]?.state === 'down',
       ownTotals: () => listener.ownTotals(),
     });
@@ -173,7 +178,7 @@ export class LimitStore {
 
   async ready(): Promise<void> {
     // A closed cluster may have no shard 0 yet, and a new one would send heartbeats.
-    if (this.#isClosed) throw closedError();
+    if (this.#isClosed) throw closedError(OWNER);
     await this.#shard(0).ready();
   }
 
@@ -207,6 +212,7 @@ export class LimitStore {
         client: this.#client,
         limit: this.#config,
         nodeId: this.nodeId,
+        owner: OWNER,
         bornAt: this.#bornAt,
         deadlines: this.deadlines,
         deadlineSeconds,

@@ -22,6 +22,8 @@ export interface WatchContext {
   readonly client: StoreClient;
   readonly key: string;
   readonly deadlines: Deadlines;
+  /** The name of the class, for errors. */
+  readonly owner: string;
   /** The limit in force at this node. */
   readonly limit: ChangeableLimit;
   /** Whether the store is known not to answer. */
@@ -45,7 +47,7 @@ export class LimitWatch {
 
   /** Changes the current limit of all nodes. @throws (rejects with) `ERR_LIMITER_STORE` */
   change(change: LimitChange): Promise<void> {
-    if (this.#isClosed) return Promise.reject(closedError());
+    if (this.#isClosed) return Promise.reject(closedError(this.#context.owner));
     const { client, key, deadlines } = this.#context;
     return new Promise((resolve, reject) => {
       const pending = new PendingReply(reject);

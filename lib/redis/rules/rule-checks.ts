@@ -27,6 +27,7 @@ import {
   type AskedRule,
   type Check,
   type CheckReply,
+  type Outcome,
   PendingRuleCheck,
   questionOf,
   type RuleQuestion,
@@ -49,14 +50,10 @@ export class RuleChecks {
   /** Undefined in mode `strict`. */
   readonly #tables: RuleTables | undefined;
   readonly #failures: RuleFailures;
-  /** Turns an answer in RULE_NUMBERS to a verdict. */
-  readonly #verdictOf: (
-    answer: RuleAnswer | undefined,
-    question: RuleQuestion,
-  ) => RuleVerdict | PromiseLike<RuleVerdict>;
+  /** Shapes an answer in RULE_NUMBERS. */
+  readonly #outcomeOf: (answer: RuleAnswer | undefined, question: RuleQuestion) => Outcome;
   /** By scope and key, the first request in flight that asks of it. */
   readonly #requests: readonly KeyMap<RuleRequest>[];
-  #lastLeaseId = 0;
   #inFlight = 0;
   #onIdle: (() => void)[] = [];
   readonly #lookup: RuleLookup;
@@ -72,10 +69,7 @@ export class RuleChecks {
     tables: RuleTables | undefined;
     failures: RuleFailures;
     clock: ReplyClock;
-    verdictOf: (
-      answer: RuleAnswer | undefined,
-      question: RuleQuestion,
-    ) => RuleVerdict | PromiseLike<RuleVerdict>;
+    outcomeOf: (answer: RuleAnswer | undefined, question: RuleQuestion) => Outcome;
   }) {
     this.#config = parts.config;
     this.#store = parts.store;
@@ -84,7 +78,7 @@ export class RuleChecks {
     this.#tables = parts.tables;
     this.#failures = parts.failures;
     this.#clock = parts.clock;
-    this.#verdictOf = parts.verdictOf;
+    this.#outcomeOf = parts.outcomeOf;
     const scopes = parts.config.scopes.length;
     this.#requests = Array.from({ length: scopes }, () => new KeyMap<RuleRequest>());
     this.#lookup = new RuleLookup(scopes, this.#judge, this.#buckets);
@@ -101,6 +95,7 @@ export class RuleChecks {
       this.#tables,
       this.#failures,
       this.#asker,
+      parts.config.shortLeaseSeconds,
     );
   }
 
@@ -161,9 +156,11 @@ export class RuleChecks {
 
   /** Resolves with the verdict, after a call of the store. Call this after decideLocally() has returned NEEDS_STORE. */
   ask(question: RuleQuestion, now: number): Promise<RuleVerdict> {
-    return new Promise((resolve) => {
-      const check: Check = new PendingRuleCheck(question, resolve, (late, wasBlocked) =>
-        this.#failures.late(question, late.startedAt, wasBlocked),
+    return new Promise<RuleVerdict>((resolve) => {
+      const check: Check = new PendingRuleCheck<RuleVerdict>(
+        question,
+        resolve,
+        (late, wasBlocked) => this.#failures.late(question, late.startedAt, wasBlocked),
       );
       this.#decideByStore(check, now);
       if (!check.isDone) this.#store.deadlines.add(check);
@@ -205,12 +202,9 @@ export class RuleChecks {
   async settle(question: RuleQuestion, sign: 1 | -1): Promise<void> {
     const rules = this.#lookup.costlyRules(question);
     if (rules.length === 0) return;
-    const { program } = question;
-    const keys = rules.map(({ rule, id }) => this.#buckets.key(rule, id));
-    const costs = rules.map(
-      ({ rule, cost }) => `${this.#buckets.numbers(rule, program)} ${sign * cost}`,
-    );
-    await this.#store.run('settle', keys, [String(this.#config.leaseSeconds), ...costs]);
+    const now = this.#clock.readInReply();
+    const call = this.#asker.settlement(rules, question.program, this.#tables, sign, now);
+    await this.#store.run('settle', call.keys, call.args);
     if (sign > 0 || this.#tables === undefined || question.plan !== this.#judge.plan) return;
     for (const { rule, id } of rules) {
       const scope = scopeOf(rule);
@@ -267,7 +261,7 @@ export class RuleChecks {
     writeCosts(question.costs);
     const answer = this.decideLocally(question.ids, question.mask, question.program, now);
     if (answer === NEEDS_STORE) this.#decideByStore(check, now);
-    else check.answer(this.#verdictOf(answer, question));
+    else this.#answer(check, answer);
   }
 
   /** Sends a request for the rules that are not covered; in mode `strict` for all. The costs are in RULE_NUMBERS. */
@@ -299,8 +293,7 @@ export class RuleChecks {
         refused.push(rule);
       }
     }
-    this.#lastLeaseId += 1;
-    this.#send({ question, rules, spent, refused, check, now, leaseId: this.#lastLeaseId });
+    this.#send({ question, rules, spent, refused, check, now, leaseId: tables.nextLeaseId() });
   }
 
   /** Requests the next lease of the rules of which little is left, and takes what rules on dry run cost. */
@@ -322,8 +315,7 @@ export class RuleChecks {
       if (asked !== undefined) rules.push(asked);
     }
     if (rules.length === 0) return;
-    this.#lastLeaseId += 1;
-    const leaseId = this.#lastLeaseId;
+    const leaseId = tables.nextLeaseId();
     this.#send({ question, rules, spent: [], refused: [], check: undefined, now, leaseId });
   }
 
@@ -366,9 +358,16 @@ export class RuleChecks {
   }
 
   #conclude(request: RuleRequest, reply: CheckReply, now: number): void {
+    const { check } = request;
     this.#replies.conclude(request, reply, now, (answer) => {
-      request.check?.answer(this.#verdictOf(answer, request.question));
+      if (check !== undefined) this.#answer(check, answer);
     });
+  }
+
+  #answer(check: Check, answer: RuleAnswer | undefined): void {
+    const { verdict, ifBanned } = this.#outcomeOf(answer, check.question);
+    if (ifBanned === undefined) check.answer(verdict);
+    else check.answerLater(verdict, ifBanned);
   }
 
   #forget(request: RuleRequest): void {

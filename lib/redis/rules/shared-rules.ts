@@ -28,7 +28,13 @@ import { NEEDS_STORE, RuleChecks } from './rule-checks.js';
 import { RuleFailures } from './rule-failures.js';
 import { RuleJudge } from './rule-judge.js';
 import { RulePunisher, type Violation } from './rule-punisher.js';
-import { questionOf, type RuleQuestion, type UsedRecord, writeCosts } from './rule-request.js';
+import {
+  type Outcome,
+  questionOf,
+  type RuleQuestion,
+  type UsedRecord,
+  writeCosts,
+} from './rule-request.js';
 import { RuleStore } from './rule-store.js';
 import { RuleTables } from './rule-tables.js';
 
@@ -103,9 +109,9 @@ export class SharedRules {
       tables: this.#tables,
       failures: this.failures,
       clock: this.#clock,
-      verdictOf: (answer, { ids, record }) => {
+      outcomeOf: (answer, { ids, record }) => {
         if (record !== undefined) record.used = this.#judge.used();
-        return this.#verdictOf(answer, ids, true);
+        return this.#outcomeOf(answer, ids);
       },
     });
     this.bans = new RuleBans(config);
@@ -144,7 +150,10 @@ export class SharedRules {
     const answer = this.#checks.decideLocally(ids, mask, program, now);
     if (answer !== NEEDS_STORE && record !== undefined) record.used = this.#judge.used();
     if (answer === undefined) return ALLOWED;
-    if (answer !== NEEDS_STORE) return this.#verdictOf(answer, ids, wish === 'async');
+    if (answer !== NEEDS_STORE) {
+      const { verdict, ifBanned } = this.#outcomeOf(answer, ids);
+      return wish === 'async' ? (ifBanned ?? verdict) : verdict;
+    }
     const isDown = this.store.state === 'down';
     if (wish === 'local' && !isDown) return undefined;
     const question = questionOf(ids, mask, program, this.#judge.plan, record);
@@ -202,7 +211,7 @@ export class SharedRules {
   /** Replaces the rules. @throws `ERR_LIMITER_MEMORY` */
   use(book: RuleBook): void {
     this.#judge.use(book.plan);
-    this.#tables?.use(book);
+    this.#tables?.use(book, this.#context.book);
     this.#buckets.use(book);
     this.store.setLongestRefill(RuleBuckets.longestRefill(book));
   }
@@ -251,15 +260,11 @@ export class SharedRules {
     this.release(scope, key);
   }
 
-  /** The verdict of an answer; of a violation a promise if the store must be told of it and `waits`. */
-  #verdictOf(
-    answer: RuleAnswer | undefined,
-    ids: RuleQuestion['ids'],
-    waits: boolean,
-  ): MaybePromise<RuleVerdict> {
+  /** Shapes an answer, and counts violations. */
+  #outcomeOf(answer: RuleAnswer | undefined, ids: RuleQuestion['ids']): Outcome {
     const result = this.#context.answerOf(answer);
     const { violated } = this.#judge;
-    if (answer !== RULE_DELAYED || violated === 0) return result;
+    if (answer !== RULE_DELAYED || violated === 0) return { verdict: result };
     const violations: Violation[] = [];
     for (const { index } of this.#config.scopes) {
       if (((violated >> index) & 1) === 0) continue;
@@ -268,9 +273,8 @@ export class SharedRules {
     }
     this.#judge.countViolations(ids, violated);
     const bans = this.#punisher.count(violations);
-    if (bans === undefined) return result;
-    const banned = bans.then((begun) => this.#banned(begun) ?? result);
-    return waits ? banned : result;
+    if (bans === undefined) return { verdict: result };
+    return { verdict: result, ifBanned: bans.then((begun) => this.#banned(begun) ?? result) };
   }
 
   /** The verdict of a check that has begun bans; undefined if it has begun none. */

@@ -12,9 +12,9 @@ export function timeoutError(): Error {
   return storeError('no reply within the deadline');
 }
 
-/** The error for a call that a closed limiter does not make. */
-export function closedError(): Error {
-  return storeError('SharedRateLimiter is closed');
+/** The error for a call that a closed limiter does not make. `owner`: the name of its class. */
+export function closedError(owner: string): Error {
+  return storeError(`${owner} is closed`);
 }
 
 /** The error for a reply that a script of this package does not return. */

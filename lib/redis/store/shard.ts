@@ -15,6 +15,8 @@ import { LATE_SECONDS, nowSeconds } from './timing.js';
 import { Waiters } from './waiters.js';
 
 export interface ShardContext extends HealthContext {
+  /** The name of the class whose calls these are, for errors. */
+  readonly owner: string;
   readonly deadlineSeconds: number;
   /** Returns the script of a name for one run of the server. */
   readonly createScript: (name: string, runId: string) => Script;
@@ -140,8 +142,9 @@ export class Shard {
   /** Stops heartbeats, unregisters this node, and then rejects what still waits for the server. */
   async close(): Promise<void> {
     await this.#health.close();
-    this.#waiters.close(closedError());
-    this.#failQueued(closedError());
+    const error = closedError(this.#context.owner);
+    this.#waiters.close(error);
+    this.#failQueued(error);
   }
 
   #sendQueued(): void {
