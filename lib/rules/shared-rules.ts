@@ -32,6 +32,9 @@ type SharedOptions = {
 /** The content of the text. */
 type Content = SharedOptions & { readonly places: Places };
 
+/** How often a call may find other rules than it has just adopted. Only a damaged file has new ones that often. */
+const MOST_ATTEMPTS = 100;
+
 /** The text of the scopes, which all limiters of a file must have. */
 export function scopesText(scopes: readonly ScopeSpec[]): string {
   return JSON.stringify(scopesOf(scopes));
@@ -89,8 +92,15 @@ export class SharedRules {
     return this.adopt();
   }
 
-  /** Adopts the rules of the file, and returns them. @throws `ERR_LIMITER_SHARED` if they are damaged */
-  adopt(): RuleBook {
+  /**
+   * Adopts the rules of the file, and returns them. `attempt` counts the adoptions of one call from 0.
+   * @throws `ERR_LIMITER_SHARED` if they are damaged
+   */
+  adopt(attempt = 0): RuleBook {
+    if (attempt === MOST_ATTEMPTS) {
+      const message = `the shared file ${this.#path()} cannot be used: its rules change again and again, or are damaged`;
+      throw limiterError(Error, 'ERR_LIMITER_SHARED', message);
+    }
     const { text, rooms } = this.#core.readConfig('');
     try {
       const { places, ...sections } = contentOf(text);

@@ -50,6 +50,11 @@ inline void throwShared(napi_env env, const SharedError& error) noexcept {
 // The error of a call that cannot lock a part of the table. `process` is 0 if it is unknown.
 inline void throwLocked(napi_env env, const SharedRegion& region, uint32_t process) noexcept {
   SharedError error;
+  if (process == 0) {
+    error.fail("the shared file %s cannot be used: a part of it is locked or damaged",
+               region.path());
+    return throwShared(env, error);
+  }
   error.fail(
       "process %lu keeps a part of the shared file %s locked: it is stopped, or gets no processor "
       "time",
@@ -292,8 +297,8 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
     auto* walk = unwrapHandle<WalkHandle>(info.Env(), info[0], id_);
     if (walk == nullptr || !requireAttached(info.Env())) return info.Env().Undefined();
     const auto limit = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
-    const Napi::Value step =
-        snapshotStepOf(info.Env(), limiter(), secret(), walk->steps, limit, nowIn(info, 2));
+    const Napi::Value step = snapshotStepOf(info.Env(), limiter(), limiter().currentSecret(),
+                                            walk->steps, limit, nowIn(info, 2));
     if (!limiter().takeStalled()) return step;
     throwStalled(info.Env());
     return info.Env().Undefined();
@@ -336,7 +341,7 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
     const double now = nowIn(info, 3);
     bool isStalled = false;
     uint32_t count = 0;
-    if (other == secret()) {
+    if (other == limiter().currentSecret()) {
       count = restoreDigestsFrom<kDigestNumbers>(
           info.Env(), info[1], info[2],
           [&](const Fingerprint& digest) { limiter().prepare(digest); },

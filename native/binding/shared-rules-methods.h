@@ -1,5 +1,6 @@
 // The methods of SharedRulesObject, which are called rarely. One that has not been done because the
-// rules have changed notes it for takeOutdated(), and its result says nothing.
+// rules have changed notes it for takeOutdated(), and its result says nothing. What is by slots
+// needs the current rules.
 #pragma once
 
 #include "shared-rules-object.h"
@@ -34,7 +35,7 @@ inline Napi::Value SharedRulesObject::publish(const Napi::CallbackInfo& info) {
   const Utf8Text text(info[1]);
   SharedError error;
   const Entered entered = rules().publish(std::move(reader.plan), reader.origins, reader.added,
-                                          text.text(), text.length(), nowIn(info, 2), error);
+                                          {text.text(), text.length()}, nowIn(info, 2), error);
   if (error) throwShared(env, error);
   return Napi::Boolean::New(env, isDone(env, entered) && !error);
 }
@@ -295,14 +296,15 @@ inline Napi::Value SharedRulesObject::openWalk(const Napi::CallbackInfo& info) {
   return wrapHandle(info.Env(), new (std::nothrow) WalkHandle(id_, scope));
 }
 
-// walk(handle, most, now): the columns of the next step, of about `most` peers.
+// walk(handle, most, now): the columns of the next step, of about `most` peers. It ends before if
+// the rules change; then the next one is not done.
 inline Napi::Value SharedRulesObject::walk(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   auto* walk = unwrapHandle<WalkHandle>(env, info[0], id_);
   if (walk == nullptr || !requireAttached(env)) return env.Undefined();
   SharedRuleScope scope(rules(), walk->scope);
   const auto most = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
-  SnapshotColumns columns(env, rules().secret());
+  SnapshotColumns columns(env, rules().currentSecret());
   const auto useOffender = [&](const Offender& offender, const SavedRuleOffender& saved) {
     columns.keys.push(offender.storedKey);
     addOffender(columns, saved);
@@ -312,7 +314,8 @@ inline Napi::Value SharedRulesObject::walk(const Napi::CallbackInfo& info) {
   };
   if (!walk->steps.step(scope, nowIn(info, 2), most, useOffender, useDigest))
     columns.hasMemory = false;
-  if (!isDone(env, scope.entered())) return env.Undefined();
+  const bool isPartial = scope.entered() == Entered::kOutdated && !columns.isEmpty();
+  if (!isPartial && !isDone(env, scope.entered())) return env.Undefined();
   return columns.toObject(walk->steps.isOver());
 }
 
@@ -359,7 +362,7 @@ inline Napi::Value SharedRulesObject::putDigests(const Napi::CallbackInfo& info)
   if (!readScope(info, false, index)) return env.Undefined();
   const uint32_t* words = info[1].As<Napi::Uint32Array>().Data();
   const Secret other{joinHalves(words), joinHalves(words + 2)};
-  if (!(other == rules().secret())) return Napi::Number::New(env, 0);
+  if (!(other == rules().currentSecret())) return Napi::Number::New(env, 0);
   const double now = nowIn(info, 4);
   Entered worst = Entered::kYes;
   const uint32_t count = restoreDigestsFrom<kRuleDigestNumbers>(
@@ -386,7 +389,7 @@ inline Napi::Value SharedRulesObject::saveSingle(const Napi::CallbackInfo& info)
   Napi::Float64Array numbers = Napi::Float64Array::New(info.Env(), kRuleDigestNumbers);
   if (numbers.IsEmpty()) return info.Env().Undefined();
   const Entered entered = rules().withSingles(
-      Needs::kAnyRules, nowIn(info, 1),
+      Needs::kCurrentRules, nowIn(info, 1),
       [&](const Core& core, double time) { core.saveSingle(scope, time, numbers.Data()); });
   if (!isDone(info.Env(), entered)) return info.Env().Undefined();
   return numbers;

@@ -156,10 +156,9 @@ class SharedRulesObject : public CoreObject<SharedRulesObject, SharedRulesCoreOf
   }
 
   // The answer of a check: a stalled shard refuses for a moment.
-  napi_value checkAnswerOf(napi_env env, RuleAnswer answer, uint32_t scopes) noexcept {
+  napi_value checkAnswerOf(napi_env env, RuleAnswer answer) noexcept {
     if (answer != RuleAnswer::kStalled) return answerOf(env, answer);
-    const int scope = scopes == 0 ? 0 : static_cast<int>(lowestBit(scopes));
-    buffers_.numbers().set(kStalledDelay, -1, scope);
+    buffers_.numbers().set(kStalledDelay, -1, static_cast<int>(rules().stalledScope()));
     return answerOf(env, RuleAnswer::kNoRoom);
   }
 
@@ -254,7 +253,7 @@ napi_value SharedRulesObject::checkByKeys(napi_env env, napi_callback_info info)
         return core.check(found, scopes, numbers.program, time, self.buffers_.numbers());
       });
   if (answer == RuleAnswer::kAllowed) return nullptr;
-  return self.checkAnswerOf(env, answer, numbers.keyed | numbers.singles);
+  return self.checkAnswerOf(env, answer);
 }
 
 // checkPeer(): JavaScript has written the slots of the peer. Returns kNeedsKeysAnswer, and changes
@@ -268,7 +267,7 @@ inline napi_value SharedRulesObject::checkPeer(napi_env env, napi_callback_info 
       self.rules().checkAt(self.buffers_.slots(), numbers.keyed, numbers.singles, numbers.program,
                            numbers.now, self.buffers_.numbers());
   if (answer == RuleAnswer::kAllowed) return nullptr;
-  return self.checkAnswerOf(env, answer, numbers.keyed | numbers.singles);
+  return self.checkAnswerOf(env, answer);
 }
 
 // refund(...keys), charge(...keys), look(...keys)

@@ -13,6 +13,9 @@ import { nowWithPauses } from '../store/timing.js';
 import type { SharedRuleConfig } from './options.js';
 import { createRuleScript, type RuleScriptName } from './rule-scripts.js';
 
+/** The class whose calls these are. */
+const OWNER = 'SharedRuleLimiter';
+
 export class RuleStore {
   readonly deadlines: Deadlines;
   readonly counters: StoreCounters = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 };
@@ -47,6 +50,7 @@ export class RuleStore {
       client: this.#client,
       limit: this.#limit,
       nodeId: this.nodeId,
+      owner: OWNER,
       bornAt: nowWithPauses(),
       deadlines: this.deadlines,
       deadlineSeconds,
@@ -117,7 +121,7 @@ export class RuleStore {
   }
 
   async ready(): Promise<void> {
-    if (this.#isClosed) throw closedError();
+    if (this.#isClosed) throw closedError(OWNER);
     await this.#shard.ready();
   }
 

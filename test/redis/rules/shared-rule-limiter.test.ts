@@ -307,10 +307,16 @@ describe('SharedRuleLimiter in mode leased', () => {
     expect(world.server.checks - before).toBeLessThanOrEqual(100);
   });
 
-  it('leases nothing for a peer that comes once', async () => {
+  it('leases nothing ahead for a peer that comes once, and holds its cost for half a second', async () => {
     await createWorld(1, TWO_RULES);
     await world.check(first(), PEER);
-    expect([world.server.checks, world.server.rules.leased()]).toEqual([1, 0]);
+    expect(world.server.checks).toBe(1);
+    for (const { used, last, leases } of world.server.rules.buckets.values()) {
+      expect([used, leases.map(({ amount, ends }) => [amount, ends - last])]).toEqual([
+        1,
+        [[1, expect.closeTo(0.5, 6)]],
+      ]);
+    }
   });
 
   it('decides covered checks without a promise, also by check and checkLocally', async () => {
