@@ -261,7 +261,7 @@ export class PolicyLimiter {
     } else {
       // A good answer says to the outer limiter, too, that requests are answered.
       if (!meaning.isRefused) within?.update(NOTHING, status, { lease, refused: false });
-      this.#limits.update({ ...read, meaning }, now);
+      this.#limits.update(meaning, read, now);
       this.#events.onResponse(meaning, status, this.#limits.recovery.blockedUntil, now);
     }
     this.#notifyChange();
@@ -386,6 +386,7 @@ export class PolicyLimiter {
 
   #outerOf(request: LimiterRequest): OuterSource | undefined {
     const { within, agingSeconds } = this.#settings;
+    if ((within ?? request.within) === undefined) return undefined;
     return outerSource(within, request, agingSeconds, () =>
       this.#limits.idleSeconds(this.#readClock()),
     );

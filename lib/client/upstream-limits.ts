@@ -19,9 +19,8 @@ import type { AccountingOptions } from './windows/index.js';
 /** The most units that `remaining` tells apart from any number of them. */
 const MOST_UNITS = 2 ** 31;
 
-/** A response to a request. */
-export interface LimitedResponse {
-  readonly meaning: ResponseMeaning;
+/** What is known of a response besides its meaning. */
+export interface ResponseContext {
   readonly violated: readonly string[];
   readonly contentBytes: number;
   readonly lease: QuotaLease | undefined;
@@ -177,14 +176,14 @@ export class UpstreamLimits {
   }
 
   /** Applies a response. */
-  update(response: LimitedResponse, now: number): void {
-    const { meaning, violated, lease } = response;
+  update(meaning: ResponseMeaning, context: ResponseContext, now: number): void {
+    const { violated, lease, contentBytes } = context;
     const { isRefused } = meaning;
     const last = this.#lastNumber;
     const ownLease = lease?.taken.owner === this.#quotas ? lease : undefined;
     const number = ownLease?.taken.number;
     if (lease !== undefined && !isRefused) this.#jitter.add(now - lease.at, now);
-    this.#serverPolicies.takeBytes(response.contentBytes, now);
+    this.#serverPolicies.takeBytes(contentBytes, now);
     const answered = this.#answeredRequest(ownLease, now);
     const isSpent = this.#serverPolicies.apply(meaning, answered, last, now);
     if (ownLease !== undefined) this.#markCounted(ownLease);

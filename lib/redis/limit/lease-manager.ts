@@ -5,14 +5,15 @@
 // its tokens as spent, and no token is spent twice. At most one request per peer is in flight.
 
 import { ALLOWED, DISCONNECTED } from '../../common/check-results.js';
-import { readOptionalClock } from '../../common/clock.js';
 import { detached } from '../../common/timers.js';
 import { type CheckResult, RateLimitAction } from '../../common/types.js';
 import { delaySeconds } from '../../tables/arithmetic.js';
 import { KeyMap } from '../../tables/key-map.js';
 import { MOST_KEYS } from '../../tables/table.js';
 import { LEASED_SHARE } from '../store/limit.js';
+import type { ChangeableLimit } from '../store/limit-version.js';
 import { invalidReplyError } from '../store/replies.js';
+import { ReplyClock } from '../store/reply-clock.js';
 import { CallbackCall } from '../store/script-call.js';
 import { RETRY_SECONDS } from '../store/timing.js';
 import type { LeaseRecords, RecordIndex } from './lease-records.js';
@@ -52,6 +53,7 @@ export class LeaseManager {
   readonly #config: SharedLimitConfig;
   readonly #store: LimitStore;
   readonly #records: LeaseRecords;
+  readonly #clock: ReplyClock;
   readonly #requests = new KeyMap<LeaseRequest>();
   /** Peers without a record whose next check is not their first. */
   readonly #recent: RecentPeers;
@@ -64,13 +66,13 @@ export class LeaseManager {
   #lastLeaseId = 0;
   /** The index of the record that a sweep or an eviction looks at next. */
   #nextIndex = 0;
-  #lastNow = Number.NEGATIVE_INFINITY;
   evictions = 0;
 
   constructor(config: SharedLimitConfig, store: LimitStore, records: LeaseRecords) {
     this.#config = config;
     this.#store = store;
     this.#records = records;
+    this.#clock = new ReplyClock(config.clock ?? (() => records.now()));
     this.#recent = new RecentPeers(config.leaseSeconds);
   }
 
@@ -79,14 +81,14 @@ export class LeaseManager {
   }
 
   leasedTokens(): number {
-    return this.#records.total(this.#now());
+    return this.#records.total(this.#clock.readInReply());
   }
 
   /** The unspent tokens of a peer's lease; null while the store is down. */
   tokensOf(key: string): number | null {
     if (this.#store.isDown(key)) return null;
     const index = this.#records.find(key);
-    return index === undefined ? 0 : this.#records.left(index, this.#now());
+    return index === undefined ? 0 : this.#records.left(index, this.#clock.readInReply());
   }
 
   /** The verdict if a lease or a remembered refusal covers the check; otherwise undefined. */
@@ -137,7 +139,7 @@ export class LeaseManager {
   #checkFirst(key: string, cost: number, receive: Receiver, now: number): void {
     const heldUntil = now + this.#config.shortLeaseSeconds * (1 - MAX_DRIFT);
     const target = { store: this.#store, limit: this.#config };
-    const isHeld = () => this.#now() < heldUntil;
+    const isHeld = () => this.#clock.readInReply() < heldUntil;
     const ended: Receiver = (result, tokens) => {
       this.#firstChecks -= 1;
       if (this.#firstChecks === 0) this.#onFirstChecksEnd?.();
@@ -171,18 +173,22 @@ export class LeaseManager {
   }
 
   /**
-   * The limit was changed from another burst. If it is lower, leases shrink alike, so that they hold no more than it
-   * together. Refusals of the limit before it end. In slices, since there may be many peers.
+   * The limit was changed. Refusals of the limit before it end. If the burst is lower, leases shrink alike, so that they hold
+   * no more than it together. If the rate is lower, the store must confirm a lease before it is spent: the peer's key lives
+   * only for as long as the bucket needs to refill by the rate before. In slices, since there may be many peers.
    */
-  limitChanged(burstBefore: number): void {
-    const share = Math.min(1, this.#config.burstLimit / burstBefore);
+  limitChanged(before: ChangeableLimit): void {
+    const share = Math.min(1, this.#config.burstLimit / before.burstLimit);
+    const isSlower = this.#config.rateLimit < before.rateLimit;
     // From the last record to the first: a deletion moves the last one to its place, and new ones come last.
     let index = this.#records.size;
     const slice = () => {
       index = Math.min(index, this.#records.size);
       for (let n = 0; n < SLICE_SIZE && index > 0; n += 1) {
         index -= 1;
-        this.#records.limitChanged(index, share);
+        this.#records.endRefusal(index);
+        if (share < 1) this.#records.shrink(index, share);
+        if (isSlower) this.#records.suspend(index);
       }
       if (index > 0) setImmediate(slice);
     };
@@ -225,16 +231,6 @@ export class LeaseManager {
     await Promise.all(this.#returns);
   }
 
-  /**
-   * The time; the last known time if the caller's clock fails. Only a check can report a failing clock to its caller.
-   */
-  #now(): number {
-    try {
-      this.#lastNow = readOptionalClock(this.#config.clock) ?? this.#records.now();
-    } catch {}
-    return this.#lastNow;
-  }
-
   #rememberedRefusal(index: RecordIndex, cost: number, now: number): CheckResult | undefined {
     const seconds = this.#records.refusedSeconds(index, cost, now);
     if (seconds === 0) return undefined;
@@ -244,7 +240,7 @@ export class LeaseManager {
 
   /** Refuses a cost above the burst, which needs no call. */
   #refuseForever(key: string): CheckResult {
-    const index = this.#findOrInsert(key, this.#now());
+    const index = this.#findOrInsert(key, this.#clock.readInReply());
     return index === undefined ? [RateLimitAction.DELAY, Infinity] : this.#refuse(index, Infinity);
   }
 
@@ -290,7 +286,7 @@ export class LeaseManager {
     records.discardIfEnded(index, now);
     const violations = records.takeUnreported(index);
     this.#lastLeaseId += 1;
-    const { burstLimit } = this.#config;
+    const { burstLimit, rateLimit } = this.#config;
     const leaseId = this.#lastLeaseId;
     const args = [
       this.#store.nodeId,
@@ -306,7 +302,8 @@ export class LeaseManager {
       this.#requests.delete(key);
       const reply = readLeaseReply(value);
       if (reply === undefined) this.#failed(key, request, invalidReplyError());
-      else this.#answered(key, request, reply, { requestedAt: now, leaseId, burstLimit });
+      else
+        this.#answered(key, request, reply, { requestedAt: now, leaseId, burstLimit, rateLimit });
     };
     const failed = (error: Error) => {
       this.#requests.delete(key);
@@ -332,9 +329,9 @@ export class LeaseManager {
     key: string,
     request: LeaseRequest,
     { granted, isCarried, tokens, violations, lifetime }: LeaseReply,
-    sent: { requestedAt: number; leaseId: number; burstLimit: number },
+    sent: { requestedAt: number; leaseId: number; burstLimit: number; rateLimit: number },
   ): void {
-    const now = this.#now();
+    const now = this.#clock.readInReply();
     const records = this.#records;
     const index = records.find(key);
     if (index === undefined) {
@@ -347,12 +344,16 @@ export class LeaseManager {
       const ends = sent.requestedAt + lifetime * (1 - MAX_DRIFT);
       const share = Math.min(1, this.#config.burstLimit / sent.burstLimit);
       records.grant(index, granted * share, isCarried, ends, sent.leaseId);
-    }
+    } else if (isCarried) records.resume(index);
+    // The script has set the time to live of a limit before a lower one: see limitChanged.
+    const isOutdated = this.#config.rateLimit < sent.rateLimit;
+    if (isOutdated) records.suspend(index);
     if (request.includedChecks === 0 && request.cost > 0 && granted === 0) {
       records.refuse(index, request.cost, now + this.#delay(tokens, request.cost));
     }
     const uncovered = request.checks.filter((check, at) => {
       if (check.isDone) return false;
+      if (isOutdated) return true;
       const { cost } = check;
       if (records.spend(key, cost, now) || records.spendReserve(index, cost, now)) {
         check.answer(ALLOWED);
@@ -443,7 +444,7 @@ export class LeaseManager {
   #takeLease(key: string): LeaseReturn | undefined {
     const index = this.#records.find(key);
     if (index === undefined) return undefined;
-    const left = this.#records.left(index, this.#now());
+    const left = this.#records.left(index, this.#clock.readInReply());
     const violations = this.#records.unreported(index);
     const leaseId = this.#records.leaseId(index);
     this.#records.delete(key);

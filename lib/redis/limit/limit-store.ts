@@ -8,7 +8,7 @@ import { Deadlines } from '../store/deadlines.js';
 import type { FleetTotals } from '../store/fleet-scripts.js';
 import { SHARDS, shardOf, storeKey } from '../store/keys.js';
 import { createScript, type ScriptName } from '../store/limit-scripts.js';
-import type { ChangeableLimit } from '../store/limit-version.js';
+import type { ChangeableLimit, LimitChange } from '../store/limit-version.js';
 import { closedError } from '../store/replies.js';
 import {
   CallbackCall,
@@ -70,7 +70,7 @@ export class LimitStore {
       owner: OWNER,
       limit: config,
       isDown: () => this.#shards[0]?.state === 'down',
-      onChange: (limit, changedAt) => this.#changed(limit, changedAt),
+      onChange: (limit) => this.#changed(limit),
     });
     this.fleet = new FleetReport({
       client: this.#client,
@@ -90,9 +90,9 @@ export class LimitStore {
     this.#shardOf(key).call(call);
   }
 
-  /** Makes a limit that of all nodes. @throws (rejects with) `ERR_LIMITER_STORE` */
-  changeLimit(limit: ChangeableLimit): Promise<void> {
-    return this.#watch.change(limit);
+  /** Changes the limit of all nodes. @throws (rejects with) `ERR_LIMITER_STORE` */
+  changeLimit(change: LimitChange): Promise<void> {
+    return this.#watch.change(change);
   }
 
   /** The store's key of a peer. */
@@ -228,9 +228,9 @@ export class LimitStore {
     return shard;
   }
 
-  #changed(limit: ChangeableLimit, changedAt: number): void {
+  #changed(limit: ChangeableLimit): void {
     const { rateLimit, burstLimit, disconnectThreshold } = this.#config;
-    Object.assign(this.#config, limit, { changedAt });
+    Object.assign(this.#config, limit);
     for (const shard of this.#openShards()) shard.forgetScripts();
     this.#fallbackBuckets.clear();
     this.#listener.onLimit({ rateLimit, burstLimit, disconnectThreshold });

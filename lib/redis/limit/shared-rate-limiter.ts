@@ -167,7 +167,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
       onState: (change) => callSafely(() => this.emit('state', change)),
       onFailure: (key, error) => callSafely(() => this.emit('failure', { key, error })),
       onLimit: (before) => {
-        this.#leases?.limitChanged(before.burstLimit);
+        this.#leases?.limitChanged(before);
         callSafely(() => this.emit('limit', this.#limit()));
       },
       ownTotals: () => this.#totals(),
@@ -193,8 +193,8 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
 
   /**
    * Changes the limit for all processes, which follow within a second; buckets and violations stay. Processes that start
-   * later with the same options as before, or with the new ones, adopt it too. Resolves once the store has it. Calls at the
-   * same time take effect one after the other.
+   * later with the same options as before, or with the new ones, adopt it too. What is left out stays as it is in the store.
+   * Resolves once the store has the change. Calls at the same time take effect one after the other.
    * @throws (rejects with) `ERR_LIMITER_OPTION` for an invalid change, and in mode `local`; `ERR_LIMITER_STORE` if the store
    * does not answer within `deadlineSeconds`: then it may still take effect.
    *
@@ -217,7 +217,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
       const message = "update() must be called in mode 'leased' or 'strict', got 'local'";
       throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
     }
-    await this.#store.changeLimit(limit);
+    if (Object.keys(limit).length > 0) await this.#store.changeLimit(limit);
   }
 
   #limit(): { rateLimit: number; burstLimit: number; disconnectThreshold: number | null } {

@@ -22,9 +22,10 @@ export function invalidReplyError(): Error {
   return storeError('invalid reply to a script');
 }
 
-/** The text of an error, or of whatever else a client rejects with. */
+/** The text of an error, or of whatever else a client rejects with. An error of several addresses has only a code. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  return error.message || String((error as { code?: unknown }).code ?? error.name);
 }
 
 /** Whether a script refused a key because it holds something that this package did not write. */

@@ -133,9 +133,10 @@ export class Shard {
    * is closed, otherwise after two seconds without a reply.
    */
   ready(): Promise<void> {
-    return this.#waiters.untilReady(() => {
-      return this.#health.runId !== undefined && this.state === 'up';
-    });
+    return this.#waiters.untilReady(
+      () => this.#health.runId !== undefined && this.state === 'up',
+      () => this.#context.client.lastError(),
+    );
   }
 
   /** Stops heartbeats, unregisters this node, and then rejects what still waits for the server. */
