@@ -31,21 +31,14 @@ class RuleVisit {
 
   Entered enter() noexcept {
     if (count_ == 0) shards_[count_++] = rules_.shards_;
-    Entered entered = Entered::kYes;
-    unsigned last = 0;
-    const auto lock = [&](unsigned i, Patience patience) {
-      last = i;
-      return rules_.lock(shards_[i], patience);
-    };
-    const LockedAll locked = lockAll(
-        count_, patience_, lock, [&](unsigned i) { rules_.unlock(shards_[i]); },
-        [&](unsigned i) {
-          entered = rules_.admit(shards_[i], needs_);
-          return entered == Entered::kYes;
-        });
-    if (locked == LockedAll::kDeclined) return entered;
-    if (locked == LockedAll::kStalled) return stallAt(shards_[last]);
-    isEntered_ = true;
+    if (!tryAll() && !waitForAll()) return Entered::kStalled;
+    areLocked_ = true;
+    for (unsigned i = 0; i < count_; ++i) {
+      const Entered entered = rules_.admit(shards_[i], needs_);
+      if (entered == Entered::kYes) continue;
+      end();
+      return entered;
+    }
     eachBit(scopes_, [&](unsigned i) { rules_.point(rules_.cursors_.scopes[i], ofScope_[i]); });
     rules_.point(rules_.cursors_.common, shards_[0]);
     return Entered::kYes;
@@ -55,26 +48,51 @@ class RuleVisit {
   double time(double now) noexcept { return rules_.timeOf(shards_, count_, now); }
 
   void end() noexcept {
-    for (unsigned i = count_; isEntered_ && i > 0; --i) rules_.unlock(shards_[i - 1]);
-    isEntered_ = false;
+    if (areLocked_) unlockFirst(count_);
+    areLocked_ = false;
   }
 
  private:
-  RELAY_LIMITER_NOINLINE Entered stallAt(uint32_t shard) noexcept {
+  void unlockFirst(unsigned locked) noexcept {
+    while (locked > 0) rules_.unlock(shards_[--locked]);
+  }
+
+  // Mostly all shards are free.
+  bool tryAll() noexcept {
+    unsigned locked = 0;
+    while (locked < count_ && rules_.headOf(shards_[locked]).lock.tryLock(rules_.region_)) ++locked;
+    if (locked == count_) return true;
+    unlockFirst(locked);
+    return false;
+  }
+
+  RELAY_LIMITER_NOINLINE bool waitForAll() noexcept {
+    unsigned last = 0;
+    const auto lock = [&](unsigned i, Patience patience) {
+      last = i;
+      return rules_.lock(shards_[i], patience);
+    };
+    const auto unlock = [&](unsigned i) { rules_.unlock(shards_[i]); };
+    const auto accept = [](unsigned) { return true; };
+    if (lockAll(count_, patience_, lock, unlock, accept) == LockedAll::kYes) return true;
+    noteStalled(shards_[last]);
+    return false;
+  }
+
+  void noteStalled(uint32_t shard) noexcept {
     rules_.stalledScope_ = 0;
     for (uint32_t left = scopes_; left != 0; left &= left - 1) {
       const unsigned i = lowestBit(left);
       if (ofScope_[i] != shard) continue;
       rules_.stalledScope_ = i;
-      break;
+      return;
     }
-    return Entered::kStalled;
   }
 
   RuleShards& rules_;
   const Needs needs_;
   const Patience patience_;
-  bool isEntered_ = false;
+  bool areLocked_ = false;
   uint32_t scopes_ = 0;
   unsigned count_ = 0;
   uint32_t ofScope_[kMaxScopes];

@@ -32,11 +32,13 @@ enum class Locked {
 class ShardLock {
  public:
   Locked lock(SharedRegion& region, Patience patience) noexcept {
+    return tryLock(region) ? Locked::kYes : wait(region, patience);
+  }
+
+  // False if it is locked.
+  bool tryLock(SharedRegion& region) noexcept {
     uint64_t free = 0;
-    if (word_.compare_exchange_strong(free, region.nextWord(), std::memory_order_acquire)) {
-      return Locked::kYes;
-    }
-    return wait(region, patience);
+    return word_.compare_exchange_strong(free, region.nextWord(), std::memory_order_acquire);
   }
 
   void unlock() noexcept { word_.store(0, std::memory_order_release); }
