@@ -162,7 +162,7 @@ export function fill(
     limiter.check(key);
     const used = n % 1024 === 0 ? process.cpuUsage().user - started : 0;
     if (used > most)
-      throw new Error(`to create a peer takes it ${(used / (n + 1) / 1e3).toFixed(2)} ms`);
+      throw new Error(`creating a peer takes ${(used / (n + 1) / 1e3).toFixed(2)} ms`);
   }
 }
 

@@ -30,11 +30,10 @@ function head({ machine, system, node, packages }: About, results: Result[]): st
   const rounds = results.map((result) => result.rounds).filter((count) => count > 0);
   return `# What it costs
 
-Made by \`npm run bench -- --json bench/results.json\` and \`npm run bench -- --report
-bench/results.json\`. [README.md](README.md) says how it measures. Figures are medians, with the lowest
-and the highest round. They compare within one table, whose contestants took turns on one machine; those
-of two tables, or of two machines, do not. How many times as good one is as another is the median of what
-each round says by itself.
+Made by \`npm run bench -- --json bench/results.json\` and \`npm run bench -- --report bench/results.json\`.
+[README.md](README.md) describes the method. Figures are medians, with the lowest and the highest round. Compare
+them only within one table, whose contestants took turns on one machine. A ratio is the median of the ratios of
+the rounds.
 
 | | |
 |---|---|
@@ -68,8 +67,9 @@ function overview(results: Result[]): string {
   const shown = rows.filter(([, ...cells]) => cells.some((cell) => cell !== ''));
   return `## Native against a plain Map, and others
 
-How many times as good at so many peers: 2x is half the time, or half the memory. The crossing floor is
-the least that any native limiter can cost: 0.5x means that a check costs twice that.
+Native compared with the plain Map, by number of peers: 2x means half the time, or half the memory. The last rows
+compare native with other contestants. The crossing floor is the lowest possible cost of a native limiter: 0.5x means
+that a check costs twice as much.
 
 ${markdown(['', ...sizes.map((size) => size.toLocaleString('en'))], shown)}`;
 }
@@ -98,7 +98,7 @@ function plotsOf(results: Result[]): Record<string, Plot> {
       ],
     },
     pause: {
-      title: 'Longest pause while peers come in',
+      title: 'Longest pause while peers arrive',
       x: 'peers at the end',
       y: 'ms',
       lines: [
@@ -109,7 +109,7 @@ function plotsOf(results: Result[]): Record<string, Plot> {
       ],
     },
     bytes: {
-      title: 'Resident memory a peer, keys of 21 characters',
+      title: 'Resident memory per peer, keys of 21 characters',
       x: 'peers',
       y: 'bytes',
       lines: results
@@ -177,7 +177,7 @@ function table(benchCase: Case, peers: number, results: Result[]): string {
     return [contestant, ...cells, ratio(map, figures[main.name])];
   });
   const heads = benchCase.metrics.map(({ label, unit }) => `${label}, ${unit}`);
-  return markdown([peersIn(peers), ...heads, map === undefined ? '' : 'to the Map'], rows);
+  return markdown([peersIn(peers), ...heads, map === undefined ? '' : 'against the Map'], rows);
 }
 
 /** Returns the sizes that were measured. */

@@ -13,7 +13,7 @@ export function textTable(benchCase: Case, peers: number, results: Result[]): st
     '',
     `${main.label}, ${main.unit}`,
     'lowest - highest',
-    base ? `to ${baseline === MAP ? 'the Map' : baseline}` : '',
+    base ? `against ${baseline === MAP ? 'the Map' : baseline}` : '',
     ...others.map(({ label, unit }) => `${label}, ${unit}`),
   ];
   const rows = results.map((result) => {
@@ -39,7 +39,7 @@ export function number(value: number | null | undefined): string {
   return value.toFixed(value >= 10 ? 1 : value >= 1 ? 2 : 3);
 }
 
-/** Formats how many times as good `own` is as `theirs`. */
+/** Formats the factor by which `own` is better than `theirs`. */
 export function ratio(theirs: Spread | undefined, own: Spread | undefined): string {
   if (theirs === undefined || own === undefined) return '';
   const times = timesAsGood(theirs, own);

@@ -130,9 +130,9 @@ describe('figures', () => {
     const of = results.filter(({ peers }) => peers === 1000);
     expect(textTable(caseNamed('allowed'), 1000, of).split('\n')).toEqual([
       'check by key, allowed, 1,000 peers',
-      '             a check, ns  lowest - highest  to the Map',
-      '  plain Map          100         100 - 101       1.00x',
-      '  native             200         200 - 201       0.50x',
+      '             per check, ns  lowest - highest  against the Map',
+      '  plain Map            100         100 - 101            1.00x',
+      '  native               200         200 - 201            0.50x',
       '  limiter    it forgets',
     ]);
   });

@@ -15,7 +15,7 @@ const FAST_RATE = 1e12;
 
 export const bound: Case = {
   name: 'maxpeers',
-  title: 'newcomers where there are maxPeers, and where there is room',
+  title: 'newcomers in a full table, and in one with free space',
   sizes: [100_000, 1_000_000],
   contestants: () => [TYPESCRIPT, NATIVE],
   rounds: 11,
@@ -23,9 +23,9 @@ export const bound: Case = {
   metrics: [
     { name: 'full', unit: 'ns', label: 'full' },
     { name: 'half', unit: 'ns', label: 'half empty' },
-    { name: 'refilled', unit: 'ns', label: 'full of fresh' },
+    { name: 'refilled', unit: 'ns', label: 'full of fresh peers' },
     { name: 'violators', unit: 'ns', label: 'full of violators' },
-    { name: 'longest', unit: 'ms', label: 'longest one, full' },
+    { name: 'longest', unit: 'ms', label: 'longest, full' },
     { name: 'knownFull', unit: 'ns', label: 'known peer, full' },
     { name: 'knownHalf', unit: 'ns', label: 'known peer, half empty' },
   ],

@@ -23,7 +23,7 @@ const LARGE_BURST = 1e9;
 // Checks per piece of work: enough that the loop around them costs almost nothing.
 const BATCH = 1_000;
 
-const METRICS: readonly Metric[] = [{ name: 'ns', unit: 'ns', label: 'a check' }];
+const METRICS: readonly Metric[] = [{ name: 'ns', unit: 'ns', label: 'per check' }];
 const COMMON = { rounds: 7, fresh: false, metrics: METRICS } as const;
 
 // Members of all groups together. The groups are checked one after the other, so that no member is still in a cache from
@@ -73,7 +73,7 @@ export const refusedOpened = ofOpened(
 export const groups = [64, 1_024, 50_000].map((members) =>
   ofGroups(
     `group-${members}`,
-    `check in a group of ${members.toLocaleString('en')}, a member (the Map: by key)`,
+    `check in a group of ${members.toLocaleString('en')}, per member (the Map: by key)`,
     members,
     LARGE_BURST,
   ),
@@ -81,7 +81,7 @@ export const groups = [64, 1_024, 50_000].map((members) =>
 export const refusedGroups = [64, 1_024].map((members) =>
   ofGroups(
     `refused-group-${members}`,
-    `check in a group of ${members.toLocaleString('en')}, refused, a member (the Map: by key)`,
+    `check in a group of ${members.toLocaleString('en')}, refused, per member (the Map: by key)`,
     members,
     1,
   ),

@@ -22,9 +22,9 @@ export const churn: Case = {
   // Close to V8's default; with more memory V8 would postpone collections.
   flags: ['--max-old-space-size=4096'],
   metrics: [
-    { name: 'gc', unit: 'ms', label: 'collecting' },
-    { name: 'longest', unit: 'ms', label: 'longest' },
-    { name: 'total', unit: 'ms', label: 'all of it' },
+    { name: 'gc', unit: 'ms', label: 'garbage collection' },
+    { name: 'longest', unit: 'ms', label: 'longest collection' },
+    { name: 'total', unit: 'ms', label: 'total' },
   ],
   prepare: async (contestant, size) => {
     const limiter = await proven(contestant, 1e9);

@@ -29,7 +29,7 @@ export const client: Case = {
   contestants: () => Object.keys(ALGORITHMS),
   rounds: 7,
   fresh: false,
-  metrics: [{ name: 'ns', unit: 'ns', label: 'a request' }],
+  metrics: [{ name: 'ns', unit: 'ns', label: 'per request' }],
   async prepare(contestant) {
     const algorithm = ALGORITHMS[contestant];
     if (algorithm === undefined) throw new Error(`no such algorithm: ${contestant}`);

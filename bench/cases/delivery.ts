@@ -56,15 +56,15 @@ const CONTESTANTS: Readonly<Record<string, Contestant>> = {
 
 export const delivery: Case = {
   name: 'delivery',
-  title: `a message published to ${SUBSCRIBERS} WebSockets, a connection's share`,
+  title: `publishing a message to ${SUBSCRIBERS} WebSockets, per connection`,
   sizes: [NO_PEERS],
   contestants: () => Object.keys(CONTESTANTS),
   rounds: 9,
   baseline: 'ws',
   fresh: true,
   metrics: [
-    { name: 'time', unit: '%', label: 'time of a message, of that of ws' },
-    { name: 'cpu', unit: 'ns', label: "a message, of the server's CPU", aside: true },
+    { name: 'time', unit: '%', label: 'time per message, ws = 100' },
+    { name: 'cpu', unit: 'ns', label: "server's processor time per message", aside: true },
   ],
   async prepare(contestant) {
     const { publish, options } = CONTESTANTS[contestant] ?? {};

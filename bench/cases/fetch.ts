@@ -36,13 +36,13 @@ const BATCH = 200;
 
 export const fetchOverhead: Case = {
   name: 'fetch-overhead',
-  title: 'a request of limitFetch that need not wait, with the fields of its response',
+  title: 'a request of limitFetch that does not wait, by the rate-limit headers of its response',
   sizes: [NO_PEERS],
   contestants: () => Object.keys(CONTESTANTS),
   rounds: 7,
   fresh: false,
   baseline: ALONE,
-  metrics: [{ name: 'ns', unit: 'ns', label: 'a request' }],
+  metrics: [{ name: 'ns', unit: 'ns', label: 'per request' }],
   async prepare(contestant) {
     const fields = CONTESTANTS[contestant];
     if (fields === undefined) throw new Error(`no such contestant: ${contestant}`);

@@ -54,16 +54,16 @@ async function evalCost(client: Redis): Promise<readonly [micros: number, calls:
 
 const newcomers: Case = {
   name: 'fleet-newcomers',
-  title: 'the first check of a peer, by the store',
+  title: 'first check of a peer, by a call of the store',
   sizes: [20_000],
   contestants: () => [...CONTESTANTS],
   rounds: 9,
   fresh: false,
   baseline: FLEXIBLE,
   metrics: [
-    { name: 'ns', unit: 'ns', label: 'a check' },
-    { name: 'server', unit: 'ns', label: 'of the server' },
-    { name: 'bytes', unit: 'B', label: 'of the store for each key' },
+    { name: 'ns', unit: 'ns', label: 'per check' },
+    { name: 'server', unit: 'ns', label: "server's time per check" },
+    { name: 'bytes', unit: 'B', label: 'memory of the store per key' },
   ],
   surroundings: redisServer,
   async prepare(contestant, size) {
@@ -89,13 +89,13 @@ const newcomers: Case = {
 
 const server: Case = {
   name: 'fleet-server',
-  title: 'what a check of a known peer costs the server',
+  title: "server's time for a check of a known peer",
   sizes: [1_000],
   contestants: () => ['strict', FLEXIBLE],
   rounds: 15,
   fresh: false,
   baseline: FLEXIBLE,
-  metrics: [{ name: 'server', unit: 'ns', label: 'of the server' }],
+  metrics: [{ name: 'server', unit: 'ns', label: "server's time per check" }],
   surroundings: redisServer,
   async prepare(contestant, size) {
     const client = new Redis(process.env['BENCH_REDIS_URL'] ?? '');

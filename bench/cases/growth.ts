@@ -11,7 +11,7 @@ const BLOCK = 10_000;
 
 export const growth: Case = {
   name: 'growth',
-  title: 'longest check while peers come in (third longest of all)',
+  title: 'longest check while peers arrive (the third longest)',
   sizes: [10_000, 100_000, 1_000_000, 10_000_000],
   contestants: () => COMPLETE,
   rounds: 3,
@@ -20,7 +20,7 @@ export const growth: Case = {
     { name: 'pause', unit: 'ms', label: 'new peer' },
     { name: 'control', unit: 'ms', label: 'known peer', aside: true },
     { name: 'longest', unit: 'ms', label: 'longest of all' },
-    { name: 'total', unit: 's', label: 'all of them' },
+    { name: 'total', unit: 's', label: 'total' },
   ],
   prepare: async (contestant, size) => {
     const peers = new Peers(size, size);

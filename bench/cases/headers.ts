@@ -44,7 +44,7 @@ export const headers: Case = {
   contestants: () => Object.keys(READERS),
   rounds: 7,
   fresh: false,
-  metrics: [{ name: 'ns', unit: 'ns', label: 'a response' }],
+  metrics: [{ name: 'ns', unit: 'ns', label: 'per response' }],
   async prepare(contestant) {
     const reader = READERS[contestant];
     if (reader === undefined) throw new Error(`no such reader: ${contestant}`);

@@ -26,13 +26,13 @@ const LIMITS: Readonly<Record<string, (app: FastifyInstance, limit: number) => u
 
 export const httpFastify: Case = {
   name: 'http-fastify',
-  title: `a whole Fastify server but for the network, ${CONNECTIONS} connections of one client, all requests allowed`,
+  title: `a whole Fastify server without the network, ${CONNECTIONS} connections of one client, all requests allowed`,
   sizes: [NO_PEERS],
   contestants: () => Object.keys(LIMITS),
   rounds: 15,
   fresh: false,
   baseline: THEIRS,
-  metrics: [{ name: 'ns', unit: 'ns', label: 'processor time a request' }],
+  metrics: [{ name: 'ns', unit: 'ns', label: 'processor time per request' }],
   async prepare(contestant) {
     const limited = LIMITS[contestant];
     if (limited === undefined) throw new Error(`no such server: ${contestant}`);

@@ -70,8 +70,8 @@ export const httpServer: Case = {
   rounds: 7,
   fresh: false,
   metrics: [
-    { name: 'ns', unit: 'ns', label: 'processor time of the server a request' },
-    { name: 'wall', unit: 'ns', label: 'time a request' },
+    { name: 'ns', unit: 'ns', label: "server's processor time per request" },
+    { name: 'wall', unit: 'ns', label: 'time per request' },
   ],
   async prepare(contestant) {
     const start = SERVERS[contestant];

@@ -10,12 +10,12 @@ const NO_LIMIT = 1e12;
 
 export const http: Case = {
   name: 'http',
-  title: 'middleware alone, all requests allowed, clients on connections that stay',
+  title: 'middleware alone, all requests allowed, clients on open connections',
   sizes: [1_000],
   contestants: () => LIMITED,
   rounds: 7,
   fresh: false,
-  metrics: [{ name: 'ns', unit: 'ns', label: 'processor time a request' }],
+  metrics: [{ name: 'ns', unit: 'ns', label: 'processor time per request' }],
   async prepare(contestant, size) {
     const pass = await proven(contestant, NO_LIMIT);
     const clients = clientsOf(size);

@@ -56,7 +56,7 @@ const check: Case = {
   contestants: () => [PRIVATE, SHARED],
   rounds: 15,
   fresh: false,
-  metrics: [{ name: 'ns', unit: 'ns', label: 'a check' }],
+  metrics: [{ name: 'ns', unit: 'ns', label: 'per check' }],
   baseline: PRIVATE,
   async prepare(contestant, size) {
     const peers = new Peers(size);
@@ -135,7 +135,7 @@ const processes: Case = {
   contestants: () => ['1 process', '2 processes', '4 processes'],
   rounds: 9,
   fresh: false,
-  metrics: [{ name: 'ns', unit: 'ns', label: 'for each check of all of them' }],
+  metrics: [{ name: 'ns', unit: 'ns', label: 'time divided by all checks' }],
   baseline: '1 process',
   async prepare(contestant, size) {
     const shared = newTable();
@@ -156,8 +156,8 @@ const wait: Case = {
   metrics: [
     { name: 'most', unit: 'ms', label: '99.9% of checks take at most' },
     { name: 'visit', unit: 'ms', label: 'one visit', aside: true },
-    { name: 'ns', unit: 'ns', label: 'a check', aside: true },
-    { name: 'longest', unit: 'ms', label: 'the longest check', aside: true },
+    { name: 'ns', unit: 'ns', label: 'per check', aside: true },
+    { name: 'longest', unit: 'ms', label: 'longest check', aside: true },
   ],
   baseline: 'alone',
   flags: QUIETLY,
@@ -192,7 +192,7 @@ const wait: Case = {
 
 const attach: Case = {
   name: 'shared-attach',
-  title: 'the creation of a limiter that joins a table',
+  title: 'creation of a limiter that joins a table',
   sizes: [1_000, 1_000_000],
   contestants: () => [PRIVATE, SHARED],
   rounds: 15,
@@ -223,7 +223,7 @@ const others: Case = {
   contestants: () => [SHARED, CLUSTER, REDIS],
   rounds: 9,
   fresh: false,
-  metrics: [{ name: 'ns', unit: 'ns', label: 'for each check of all of them' }],
+  metrics: [{ name: 'ns', unit: 'ns', label: 'time divided by all checks' }],
   baseline: SHARED,
   surroundings: redisServer,
   async prepare(contestant, size) {

@@ -13,7 +13,7 @@ const STEP = 1.1;
 
 export const memory: Case[] = KEY_LENGTHS.map((length) => ({
   name: `memory-${length}`,
-  title: `resident bytes a peer, keys of ${length} characters, worst size from 1 to 10 million`,
+  title: `resident bytes per peer, keys of ${length} characters, worst size from 1 to 10 million`,
   sizes: [LARGEST],
   contestants: () => COMPLETE,
   rounds: 1,
@@ -21,7 +21,7 @@ export const memory: Case[] = KEY_LENGTHS.map((length) => ({
   // A young generation of constant size: its growth would be measured too.
   flags: ['--min-semi-space-size=1', '--max-semi-space-size=1'],
   metrics: [
-    { name: 'worst', unit: 'B', label: 'a peer' },
+    { name: 'worst', unit: 'B', label: 'per peer' },
     { name: 'last', unit: 'B', label: 'at 10 million' },
     { name: 'left', unit: 'MB', label: 'left after cleanup' },
   ],

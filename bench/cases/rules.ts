@@ -21,7 +21,7 @@ const BURST = 1e9;
 const BATCH = 1_000;
 const DAY_SECONDS = 86_400;
 const SIZES = [1_000, 100_000, 1_000_000] as const;
-const METRICS: readonly Metric[] = [{ name: 'ns', unit: 'ns', label: 'a check' }];
+const METRICS: readonly Metric[] = [{ name: 'ns', unit: 'ns', label: 'per check' }];
 
 const BASELINE = 'RateLimiter, native';
 const RULES_NATIVE = 'RuleLimiter, native';
@@ -205,12 +205,12 @@ function memory(rules: number): Case {
   const shape = shapeOf(1, rules);
   return {
     name: `rules-memory-${rules}`,
-    title: `resident bytes a peer with ${rules} rules, worst size from 1 to 10 million`,
+    title: `resident bytes per peer with ${rules} rules, worst size from 1 to 10 million`,
     sizes: [LARGEST],
     rounds: 1,
     fresh: true,
     flags: ['--min-semi-space-size=1', '--max-semi-space-size=1'],
-    metrics: [{ name: 'worst', unit: 'B', label: 'a peer' }],
+    metrics: [{ name: 'worst', unit: 'B', label: 'per peer' }],
     baseline: BASELINE,
     contestants: () => [BASELINE, RULES_NATIVE],
     prepare: async (contestant) => {

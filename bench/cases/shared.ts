@@ -55,14 +55,14 @@ const CONNECT: { [Name in keyof Clients]: (url: string) => Promise<Clients[Name]
 function strictCase(name: keyof Clients): Case {
   return {
     name: `strict-${name}`,
-    title: `a check that asks the store, through ${name}`,
+    title: `a check that calls the store, through ${name}`,
     sizes: [PEERS],
     contestants: () => [ALONE, STRICT, FLEXIBLE],
     rounds: 15,
     fresh: false,
     metrics: [
-      ...AT_ONCE.map((n) => ({ name: `of-${n}`, unit: 'ns', label: `${n} under way` }) as const),
-      { name: 'cpu', unit: 'ns', label: "of the client's processor" },
+      ...AT_ONCE.map((n) => ({ name: `of-${n}`, unit: 'ns', label: `${n} concurrent` }) as const),
+      { name: 'cpu', unit: 'ns', label: "client's processor time" },
     ],
     surroundings: redisServer,
     async prepare(contestant, size) {
@@ -150,12 +150,12 @@ async function shaOfStrict(name: keyof Clients, client: Clients[keyof Clients]):
 
 const leased: Case = {
   name: 'leased',
-  title: 'a check that a lease covers, and a local one',
+  title: 'a check that a lease covers, and a check of a local limiter',
   sizes: [1_000, 100_000],
   contestants: () => ['local, native', 'local, TypeScript', LEASED],
   rounds: 9,
   fresh: false,
-  metrics: [{ name: 'ns', unit: 'ns', label: 'a check' }],
+  metrics: [{ name: 'ns', unit: 'ns', label: 'per check' }],
   surroundings: redisServer,
   async prepare(contestant, size) {
     const peers = new Peers(size);

@@ -20,7 +20,7 @@ export const upkeep: Case = {
   fresh: false,
   metrics: [
     { name: 'stats', unit: 'ms', label: 'getStats' },
-    { name: 'whole', unit: 'ms', label: 'whole cleanup' },
+    { name: 'whole', unit: 'ms', label: 'complete cleanup' },
     { name: 'slice', unit: 'ms', label: `slice of ${BUDGET_MS} ms`, aside: true },
     { name: 'longest', unit: 'ms', label: 'longest slice' },
   ],
@@ -42,7 +42,7 @@ export const upkeep: Case = {
 
 export const flood: Case = {
   name: 'flood',
-  title: `the end of a flood: everybody is removed, one in ${VIOLATOR_INTERVAL} a violator (the Map: at once)`,
+  title: `end of a flood: all peers are removed, one violator in ${VIOLATOR_INTERVAL} (the Map: at once)`,
   sizes: [1_000_000, 10_000_000],
   contestants: () => COMPLETE,
   rounds: 3,
@@ -50,7 +50,7 @@ export const flood: Case = {
   metrics: [
     { name: 'longest', unit: 'ms', label: `longest slice of ${BUDGET_MS} ms` },
     { name: 'slice', unit: 'ms', label: 'median slice', aside: true },
-    { name: 'total', unit: 'ms', label: 'all of them' },
+    { name: 'total', unit: 'ms', label: 'total' },
   ],
   prepare: async (contestant, size) => {
     const limiter = await withViolators(contestant, size);

@@ -24,12 +24,12 @@ const WATCHERS: Readonly<Record<string, (limiter: RateLimiter) => void>> = {
 
 export const watched: Case = {
   name: 'watched',
-  title: 'check by key, allowed, native, by who watches',
+  title: 'check by key, allowed, native, by watcher',
   sizes: [1_000, 100_000],
   contestants: () => Object.keys(WATCHERS),
   rounds: 7,
   fresh: false,
-  metrics: [{ name: 'ns', unit: 'ns', label: 'a check' }],
+  metrics: [{ name: 'ns', unit: 'ns', label: 'per check' }],
   async prepare(contestant, size) {
     const watch = WATCHERS[contestant];
     if (watch === undefined) throw new Error(`no such watcher: ${contestant}`);
@@ -57,13 +57,13 @@ const ENGINES: Readonly<Record<string, EngineName>> = { native: 'native', TypeSc
 
 export const bans: Case = {
   name: 'bans',
-  title: 'one look at a limiter with so many bans in force',
+  title: 'reading a limiter with many bans in force',
   sizes: [10_000, 100_000, 1_000_000],
   contestants: () => Object.keys(ENGINES),
   rounds: 5,
   fresh: false,
   metrics: [
-    { name: 'overview', unit: 'ms', label: 'a sample: the overview, and the bans counted' },
+    { name: 'overview', unit: 'ms', label: 'a sample: overview and number of bans' },
     { name: 'longest', unit: 'ms', label: 'the hundred longest bans' },
     { name: 'statistics', unit: 'ms', label: 'statistics' },
     { name: 'snapshot', unit: 'ms', label: 'a snapshot' },

@@ -45,16 +45,16 @@ const GUARDS: Readonly<Record<string, (() => WebSocketGuardOptions) | null>> = {
 
 export const ws: Case = {
   name: 'ws',
-  title: 'messages received and answered by a ws server, guarded or not, in pairs',
+  title: 'messages that a ws server receives and answers, with and without a guard, in pairs',
   sizes: [NO_PEERS],
   contestants: () => Object.keys(GUARDS),
   rounds: 25,
   baseline: 'unguarded',
   fresh: true,
   metrics: [
-    { name: 'time', unit: '%', label: 'time of a message, of the unguarded' },
-    { name: 'rate', unit: '%', label: 'messages a second, of the unguarded', aside: true },
-    { name: 'cpu', unit: 'ns', label: "a message, of the server's CPU", aside: true },
+    { name: 'time', unit: '%', label: 'time per message, unguarded = 100' },
+    { name: 'rate', unit: '%', label: 'messages per second, unguarded = 100', aside: true },
+    { name: 'cpu', unit: 'ns', label: "server's processor time per message", aside: true },
   ],
   async prepare(contestant) {
     const guard = GUARDS[contestant];

@@ -1,11 +1,17 @@
-// What a limiter is doing: the leases that have not ended, and whether it accepts new calls. Unlike OpenLeases it
-// counts strictly: a lease that is never ended counts for ever.
+// What a limiter is doing: the calls that wait, the leases that have not ended, and whether it accepts new calls. Unlike
+// OpenLeases it counts strictly: a lease that is never ended counts for ever.
 
 import { limiterError } from '../common/errors.js';
 
+/** What an activity needs of a `WaitQueue`. */
+interface Waiters {
+  readonly size: number;
+  rejectAll(createError: () => Error): void;
+}
+
 export class Activity {
   readonly #maxConcurrent: number;
-  readonly #countWaiting: () => number;
+  readonly #waiters: Waiters;
   readonly #onIdle: () => void;
   #running = 0;
   #isClosed = false;
@@ -13,9 +19,9 @@ export class Activity {
   #isBusy = false;
   #idleCallbacks: (() => void)[] = [];
 
-  constructor(maxConcurrent: number, countWaiting: () => number, onIdle: () => void) {
+  constructor(waiters: Waiters, maxConcurrent = Infinity, onIdle = () => {}) {
+    this.#waiters = waiters;
     this.#maxConcurrent = maxConcurrent;
-    this.#countWaiting = countWaiting;
     this.#onIdle = onIdle;
   }
 
@@ -38,7 +44,7 @@ export class Activity {
 
   /** Whether no lease is open and no call waits. */
   get isIdle(): boolean {
-    return this.#running === 0 && this.#countWaiting() === 0;
+    return this.#running === 0 && this.#waiters.size === 0;
   }
 
   /** Records that a lease begins. */
@@ -69,13 +75,15 @@ export class Activity {
     return new Promise((resolve) => void this.#idleCallbacks.push(resolve));
   }
 
+  /** Accepts no new calls, and rejects those that wait. */
   close(): void {
     this.#isClosed = true;
+    this.#waiters.rejectAll(closedError);
   }
 
   /** Accepts no new calls, and resolves when nothing waits or runs. */
   drain(): Promise<void> {
-    this.close();
+    this.#isClosed = true;
     return this.whenIdle();
   }
 }

@@ -24,8 +24,9 @@ export interface PolicyLimiterOptions {
    */
   algorithm?: Algorithm | undefined;
   /**
-   * `bucket` only: the share of a quota that can be sent in one burst; at least 0 (no bursts, evenly one at a
-   * time), below 1. Default: 0.1. A larger share makes the first minute faster and the long run slower.
+   * The share of a quota that can be sent in one burst, by `bucket` and by the common limits of a `PolicyLimiterGroup`; at
+   * least 0 (no bursts, evenly one at a time), below 1. Default: 0.1. A larger share makes the first minute faster and the
+   * long run slower.
    */
   burstShare?: number | undefined;
   /**
@@ -149,6 +150,7 @@ export interface RequestOptions {
 /** Validated options. @internal */
 export interface LimiterSettings extends ServerPolicyOptions, QueueOptions {
   readonly policies: readonly Policy[];
+  readonly pacedSeconds: number;
   /** Undefined if it is to be measured. */
   readonly jitterSeconds: number | undefined;
   readonly maxConcurrent: number;
@@ -183,7 +185,7 @@ export const REQUEST_OPTIONS = ['cost', 'key', 'priority', 'deadlineSeconds'];
 const ALGORITHMS: readonly unknown[] = ['bucket', 'sliding', 'fixed'];
 
 /** @throws ERR_LIMITER_OPTION @internal */
-export function readLimiterOptions(options: unknown): LimiterSettings {
+export function readLimiterOptions(options: unknown, pacedSeconds = 0): LimiterSettings {
   const given = readOptions('PolicyLimiter', options, LIMITER_OPTIONS);
   const policies = readPolicies(given['policies']);
   const { algorithm = 'bucket' } = given;
@@ -205,6 +207,7 @@ export function readLimiterOptions(options: unknown): LimiterSettings {
     policies,
     algorithm: algorithm as Algorithm,
     burstShare,
+    pacedSeconds,
     maxWaitSeconds: positive(given, 'maxWaitSeconds', 600),
     maxConfirmedWaitSeconds: positive(given, 'maxWaitSeconds', 86_400),
     jitterSeconds: readJitter(given, algorithm),

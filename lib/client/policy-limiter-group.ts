@@ -32,7 +32,9 @@ export interface PolicyLimiterGroupOptions
   policies?: readonly Policy[] | undefined;
   /**
    * Limits that the requests of all keys share: policies, or a limiter, which other groups may use too. A request takes
-   * the quota of its key and the common one at the same moment. Default: none.
+   * the quota of its key and the common one at the same moment. Among waiting keys of the same priority, the one without
+   * a request for longest is first. Of policies of at most one second, `burstShare` can be sent in one burst and the rest
+   * evenly, so that no key waits for the end of a window that others have used up. Default: none.
    */
   common?: readonly Policy[] | PolicyLimiter | undefined;
   /** Seconds without a request after which a limiter is removed if it is as a new one; at least 0. Default: 60. */
@@ -66,6 +68,11 @@ interface Entry {
 }
 
 const OPTIONS = [...LIMITER_OPTIONS.filter((name) => name !== 'within'), 'common', 'idleSeconds'];
+/**
+ * Common windows of at most this length are paced: otherwise the keys that come first use up a window at once, and the
+ * others wait for its end, again and again.
+ */
+const PACED_SECONDS = 1;
 /** With each request, this many limiters are examined whether they can be removed. */
 const EXAMINED = 2;
 
@@ -113,7 +120,7 @@ export class PolicyLimiterGroup {
     this.#ownsCommon = common !== undefined && !isInstance(common, PolicyLimiter);
     const { maxConcurrent: __, ...shared } = rest;
     this.#common = this.#ownsCommon
-      ? new PolicyLimiter({ ...shared, policies: common as readonly Policy[] })
+      ? new PolicyLimiter({ ...shared, policies: common as readonly Policy[] }, PACED_SECONDS)
       : (common as PolicyLimiter | undefined);
     this.#options = { ...rest, within: this.#common };
   }

@@ -21,6 +21,7 @@ import {
   requireInfo,
   type UpdateContext,
 } from './options.js';
+import { outerSource } from './outer-source.js';
 import { type Policy, readPolicies } from './policies.js';
 import { type OuterSource, WaitQueue } from './queue.js';
 import { meaningOf, NOTHING } from './response.js';
@@ -78,8 +79,11 @@ export class PolicyLimiter {
   readonly #changeListeners = new Set<() => void>();
 
   /** @throws ERR_LIMITER_OPTION if an option is invalid, naming it; ERR_LIMITER_CLOCK */
-  constructor(options: PolicyLimiterOptions) {
-    this.#settings = readLimiterOptions(options);
+  constructor(options: PolicyLimiterOptions);
+  /** @param pacedSeconds `sliding` paces windows of at most this length @internal */
+  constructor(options: PolicyLimiterOptions, pacedSeconds: number);
+  constructor(options: PolicyLimiterOptions, pacedSeconds = 0) {
+    this.#settings = readLimiterOptions(options, pacedSeconds);
     this.#readClock = neverBackwards(this.#settings.clock);
     this.#limits = new UpstreamLimits(this.#settings, this.#readClock());
     this.#queue = new WaitQueue<Lease, LimiterRequest>(
@@ -97,10 +101,8 @@ export class PolicyLimiter {
       },
       this.#settings,
     );
-    this.#activity = new Activity(
-      this.#settings.maxConcurrent,
-      () => this.#queue.size,
-      () => this.#events.emit('idle', {}),
+    this.#activity = new Activity(this.#queue, this.#settings.maxConcurrent, () =>
+      this.#events.emit('idle', {}),
     );
   }
 
@@ -259,7 +261,7 @@ export class PolicyLimiter {
     } else {
       // A good answer says to the outer limiter, too, that requests are answered.
       if (!meaning.isRefused) within?.update(NOTHING, status, { lease, refused: false });
-      this.#limits.update({ ...read, meaning }, now);
+      this.#limits.update(meaning, read, now);
       this.#events.onResponse(meaning, status, this.#limits.recovery.blockedUntil, now);
     }
     this.#notifyChange();
@@ -329,7 +331,6 @@ export class PolicyLimiter {
   /** Accepts no new calls, and rejects the waiting ones with `ERR_LIMITER_CLOSED`. Leases stay valid. */
   close(): void {
     this.#activity.close();
-    this.#queue.rejectAll(closedError);
   }
 
   /**
@@ -383,17 +384,12 @@ export class PolicyLimiter {
     this.#activity.check();
   };
 
-  /** The outer limiter of this one, or of the request; with both, the former takes the latter as its outer limiter. */
   #outerOf(request: LimiterRequest): OuterSource | undefined {
-    const { cost, priority, within: given } = request;
-    const outer = this.#settings.within ?? given;
-    if (outer === undefined) return undefined;
-    const within = outer === given ? undefined : given;
-    return {
-      tryTake: () => outer.tryLease(cost, { within }),
-      acquire: (deadlineSeconds, signal) =>
-        outer.acquire({ cost, priority, signal, deadlineSeconds, within }),
-    };
+    const { within, agingSeconds } = this.#settings;
+    if ((within ?? request.within) === undefined) return undefined;
+    return outerSource(within, request, agingSeconds, () =>
+      this.#limits.idleSeconds(this.#readClock()),
+    );
   }
 
   #notifyChange(): void {

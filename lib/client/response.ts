@@ -50,7 +50,8 @@ export function meaningOf(
   const isRefused = refused ?? isRefusal(status, info);
   if (ageSeconds > 0) return isRefused ? { info: aged(info, ageSeconds), isRefused } : undefined;
   const isAboutOperation = !isRefused && status !== undefined && status < 400;
-  return { info: isAboutOperation ? { ...info, retryAfterSeconds: null } : info, isRefused };
+  const isWait = isAboutOperation && info.retryAfterSeconds !== null;
+  return { info: isWait ? { ...info, retryAfterSeconds: null } : info, isRefused };
 }
 
 /** Returns what is left of a refusal after its age. What remains was true for other requests, unless it is nothing. */

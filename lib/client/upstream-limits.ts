@@ -19,9 +19,8 @@ import type { AccountingOptions } from './windows/index.js';
 /** The most units that `remaining` tells apart from any number of them. */
 const MOST_UNITS = 2 ** 31;
 
-/** A response to a request. */
-export interface LimitedResponse {
-  readonly meaning: ResponseMeaning;
+/** What is known of a response besides its meaning. */
+export interface ResponseContext {
   readonly violated: readonly string[];
   readonly contentBytes: number;
   readonly lease: QuotaLease | undefined;
@@ -41,6 +40,7 @@ export class UpstreamLimits {
   readonly #accounting: AccountingOptions;
   /** The number of the last request. Requests are numbered from 1. */
   #lastNumber = 0;
+  #lastTakeAt = -Infinity;
   /** The units sent, and those of them that the server is assumed to have counted. */
   #sentUnits: Cost = 0;
   #countedUnits: Cost = 0;
@@ -50,10 +50,10 @@ export class UpstreamLimits {
     this.#policies = settings.policies;
     this.#numberUnit = unitOfNumbers(settings.policies);
     this.#windows = withJitter(settings.policies, settings.jitterSeconds ?? 0);
-    const { algorithm, burstShare, jitterSeconds } = settings;
+    const { algorithm, burstShare, pacedSeconds, jitterSeconds } = settings;
     const measured =
       jitterSeconds === undefined ? { extraSeconds: () => this.#jitter.seconds } : {};
-    this.#accounting = { algorithm, burstShare, ...measured };
+    this.#accounting = { algorithm, burstShare, pacedSeconds, ...measured };
     this.#quotas = new ConfiguredQuotas(this.#accounting, this.#windows, now);
     this.#serverPolicies = new ServerPolicies(settings, settings.policies, this.#openLeases);
     this.#recovery = this.#createRecovery();
@@ -133,6 +133,11 @@ export class UpstreamLimits {
     return isRecovered && isAsFast && this.#quotas.isFull(now) && this.#serverPolicies.isEmpty(now);
   }
 
+  /** Returns the seconds since the last request; Infinity before the first. */
+  idleSeconds(now: number): number {
+    return now - this.#lastTakeAt;
+  }
+
   /** Takes `cost` without a lease. It cannot be given back. */
   take(cost: Cost, now: number): void {
     this.#take(cost, now);
@@ -171,14 +176,14 @@ export class UpstreamLimits {
   }
 
   /** Applies a response. */
-  update(response: LimitedResponse, now: number): void {
-    const { meaning, violated, lease } = response;
+  update(meaning: ResponseMeaning, context: ResponseContext, now: number): void {
+    const { violated, lease, contentBytes } = context;
     const { isRefused } = meaning;
     const last = this.#lastNumber;
     const ownLease = lease?.taken.owner === this.#quotas ? lease : undefined;
     const number = ownLease?.taken.number;
     if (lease !== undefined && !isRefused) this.#jitter.add(now - lease.at, now);
-    this.#serverPolicies.takeBytes(response.contentBytes, now);
+    this.#serverPolicies.takeBytes(contentBytes, now);
     const answered = this.#answeredRequest(ownLease, now);
     const isSpent = this.#serverPolicies.apply(meaning, answered, last, now);
     if (ownLease !== undefined) this.#markCounted(ownLease);
@@ -241,6 +246,7 @@ export class UpstreamLimits {
 
   #take(cost: Cost, now: number): void {
     this.#lastNumber += 1;
+    this.#lastTakeAt = now;
     this.#sentUnits = plus(this.#sentUnits, cost);
     this.#quotas.take(cost, now);
     this.#serverPolicies.take(cost, this.#lastNumber, now);

@@ -92,11 +92,7 @@ export class UpstreamPool {
       },
       settings,
     );
-    this.#activity = new Activity(
-      Infinity,
-      () => this.#queue.size,
-      () => {},
-    );
+    this.#activity = new Activity(this.#queue);
     const createLimiter = ({ policies }: NodeSettings) =>
       new PolicyLimiter({ ...given, clock: this.#now, policies });
     const wake = () => this.#queue.wake();
@@ -239,7 +235,6 @@ export class UpstreamPool {
   /** Accepts no new calls, and rejects the waiting ones with `ERR_LIMITER_CLOSED`. Leases stay valid. */
   close(): void {
     this.#activity.close();
-    this.#queue.rejectAll(closedError);
   }
 
   /**

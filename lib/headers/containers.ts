@@ -47,7 +47,7 @@ function addLine(values: Map<string, string>, key: string, line: unknown): void 
 
 /** Returns an object with the method `get` of `Headers`, which finds the fields of any container. */
 export function headersOf(headers: ResponseHeaders): Pick<Headers, 'get'> {
-  if (hasMethods(headers, 'get') && !hasMethods(headers, 'get', 'keys')) {
+  if (hasMethods(headers, 'get') && !hasMethods(headers, 'get', 'entries')) {
     return headers as Pick<Headers, 'get'>;
   }
   return {
@@ -60,15 +60,11 @@ export function headersOf(headers: ResponseHeaders): Pick<Headers, 'get'> {
 
 function fieldsOf(headers: unknown, names: ReadonlySet<string>): ForEachField {
   if (isArray(headers)) return (add) => forEachInArray(headers, add);
-  // Before `get` alone, because that of a Map distinguishes upper and lower case. The keys of Headers cost less than
-  // its entries, of which most are not needed.
-  if (hasMethods(headers, 'get', 'keys')) {
+  // Before `get` alone, because that of a Map distinguishes upper and lower case, and that of Headers checks each name.
+  if (hasMethods(headers, 'get', 'entries')) {
     const fields = headers as ReadonlyMap<unknown, unknown>;
     return (add) => {
-      for (const name of fields.keys()) {
-        const isNeeded = typeof name !== 'string' || names.has(name.toLowerCase());
-        if (isNeeded) add(name, fields.get(name));
-      }
+      for (const [name, value] of fields.entries()) add(name, value);
     };
   }
   if (hasMethods(headers, 'get')) {

@@ -61,6 +61,7 @@ export class FieldReader {
     isWholeField = true,
   ): T[] {
     const items: T[] = [];
+    if (members.length === 0) return items;
     for (const member of members.slice(0, MAX_ITEMS)) {
       const item = parse(member, this.isStrict);
       if (item !== null) items.push(item);

@@ -10,5 +10,5 @@ export function parseDecimal(text: string): number | null {
 
 /** Returns an amount of any sign. Below 0 it is `BELOW_ZERO`. */
 export function parseAmount(text: string): number | null {
-  return /^-\d{1,15}(\.\d{1,9})?$/.test(text) ? BELOW_ZERO : parseDecimal(text);
+  return parseDecimal(text) ?? (/^-\d{1,15}(\.\d{1,9})?$/.test(text) ? BELOW_ZERO : null);
 }

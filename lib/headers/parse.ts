@@ -96,8 +96,8 @@ export function ageOf(headers: ResponseHeaders): number {
 const AGE_FIELD: ReadonlySet<string> = new Set(['age']);
 
 function readAge(fields: FieldReader): number {
-  const age = fields.value('age') ?? '';
-  return /^\d{1,15}$/.test(age) ? Number(age) : 0;
+  const age = fields.value('age');
+  return age !== null && /^\d{1,15}$/.test(age) ? Number(age) : 0;
 }
 
 function nothing(): RateLimitInfo {

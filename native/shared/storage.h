@@ -112,14 +112,14 @@ class SharedTable {
 
   Record* insert(const Fingerprint& fingerprint) noexcept {
     Record* record = page().place(fingerprint, [this](const Record* placed) { announce(placed); });
-    if (record != nullptr) ++*size_;
+    if (record != nullptr) *size_ = size() + 1;
     return record;
   }
 
   void erase(Record* record) noexcept {
     announce(record);
     page().erase(record);
-    --*size_;
+    subtract(1);
   }
 
   Record* replace(Record* record, const Fingerprint& fingerprint) noexcept {
@@ -141,7 +141,7 @@ class SharedTable {
       announce(&record);
       return true;
     });
-    *size_ -= erased;
+    subtract(erased);
     return false;
   }
 
@@ -177,6 +177,9 @@ class SharedTable {
     unsigned char* const pages = cursor_.region->pagesAt(pageOffset_);
     return reinterpret_cast<PageOf*>(pages)[cursor_.shard];
   }
+
+  // A size in the file may be any number, and must not wrap around: 0 means that nothing is found.
+  void subtract(size_t erased) noexcept { *size_ = std::max(size(), erased) - erased; }
 
   void announce(const Record* record) noexcept {
     cursor_.head->unfinished = number_ << 16 | (page().indexOf(record) + 1);

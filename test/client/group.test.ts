@@ -35,8 +35,6 @@ describe('PolicyLimiterGroup', () => {
         void group.run(() => sent.push({ key, at: now(), cost: 1 }), { key });
       }
     }
-    await pass(0);
-    expect(sent).toHaveLength(5);
     await pass(20);
     expect(sent).toHaveLength(40);
     expect(mostIn(1, sent)).toBe(5);

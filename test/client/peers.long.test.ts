@@ -52,8 +52,11 @@ it('limitFetch is not held up by a node of a pool that never answers', async () 
   expect(seconds).toBeLessThan(1.02 * program.optimumSeconds);
 });
 
-it('limitFetch learns the limits of 40 routes of Discord without a refusal', async () => {
-  const outcome = await simulate(named('Discord'), own);
-  expect(outcome).toMatchObject({ refused: 0, lost: 0 });
-  expect(outcome.seconds).toBeLessThan(66);
-});
+it.each([1, 2, 3, 4, 5, 6, 7, 8])(
+  'limitFetch learns the limits of 40 routes of Discord without a refusal, and routes hardly wait for one another (seed %d)',
+  async (seed) => {
+    const outcome = await simulate(named('Discord'), own, seed);
+    expect(outcome).toMatchObject({ refused: 0, lost: 0 });
+    expect(outcome.seconds).toBeLessThan(63.5);
+  },
+);

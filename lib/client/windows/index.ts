@@ -3,15 +3,18 @@
 import type { Algorithm, Policy } from '../policies.js';
 import { BucketWindow } from './bucket.js';
 import { FixedWindows } from './fixed.js';
-import { IndependentWindows, type Quotas } from './quotas.js';
+import { PacedWindow } from './paced.js';
+import { IndependentWindows, type Quotas, type QuotaWindow } from './quotas.js';
 import { SlidingWindow } from './sliding.js';
 
 export type { Quotas } from './quotas.js';
 
 export interface AccountingOptions {
   readonly algorithm: Algorithm;
-  /** The share of a quota that can be sent in one burst. Only `bucket` uses it. */
+  /** The share of a quota that can be sent in one burst, by `bucket` and in windows that are paced. */
   readonly burstShare: number;
+  /** `sliding` paces windows of at most this length. Default: none. */
+  readonly pacedSeconds?: number;
   /** Returns seconds by which windows are longer at present. Only `sliding` uses it. */
   readonly extraSeconds?: () => number;
 }
@@ -22,13 +25,7 @@ export function createQuotas(
   now: number,
 ): Quotas {
   if (options.algorithm === 'fixed') return new FixedWindows(policies, now);
-  return new IndependentWindows(
-    policies.map((policy) =>
-      options.algorithm === 'bucket'
-        ? new BucketWindow(policy, options.burstShare)
-        : new SlidingWindow(policy, options.extraSeconds),
-    ),
-  );
+  return new IndependentWindows(policies.map((policy) => createWindow(options, policy)));
 }
 
 /** Restores what `Quotas.save` returned; its times count from `now`. Returns undefined for an invalid state. */
@@ -40,9 +37,7 @@ export function restoreQuotas(
 ): Quotas | undefined {
   if (options.algorithm === 'fixed') return FixedWindows.restore(policies, saved, now);
   const windows = policies.map((policy, index) =>
-    options.algorithm === 'bucket'
-      ? BucketWindow.restore(policy, options.burstShare, saved[index], now)
-      : SlidingWindow.restore(policy, options.extraSeconds, saved[index], now),
+    restoreWindow(options, policy, saved[index], now),
   );
   const valid = windows.filter((window) => window !== undefined);
   return valid.length === windows.length ? new IndependentWindows(valid) : undefined;
@@ -72,6 +67,32 @@ export function resizeQuotas(
     return [remaining + next.quota - old.quota, ...times];
   });
   return restoreQuotas(options, policies, states, now);
+}
+
+function createWindow(options: AccountingOptions, policy: Policy): QuotaWindow {
+  const { algorithm, burstShare, extraSeconds } = options;
+  if (algorithm === 'bucket') return new BucketWindow(policy, burstShare);
+  return paced(options, policy, new SlidingWindow(policy, extraSeconds));
+}
+
+function restoreWindow(
+  options: AccountingOptions,
+  policy: Policy,
+  saved: unknown,
+  now: number,
+): QuotaWindow | undefined {
+  const { algorithm, burstShare, extraSeconds } = options;
+  if (algorithm === 'bucket') return BucketWindow.restore(policy, burstShare, saved, now);
+  const window = SlidingWindow.restore(policy, extraSeconds, saved, now);
+  return window && paced(options, policy, window);
+}
+
+function paced(options: AccountingOptions, policy: Policy, window: QuotaWindow): QuotaWindow {
+  const { burstShare, pacedSeconds = 0 } = options;
+  if (policy.windowSeconds > pacedSeconds) return window;
+  // The bucket refills the whole quota in a window, besides its burst: the window alone bounds what is sent.
+  const pace = { ...policy, quota: policy.quota / (1 - burstShare) };
+  return new PacedWindow(window, new BucketWindow(pace, burstShare));
 }
 
 function hasEqual(
