@@ -169,6 +169,7 @@ function testMusl() {
   report('musl', 'linux-x64', [
     works ? { passed: `loaded, ${stubs.length} stubs` } : { failed: output },
   ]);
+  testTablesOnMusl();
   for (const other of foreign) {
     const [platform] = other.split('/');
     process.stdout.write(`runtimes: musl on ${platform} ... `);
@@ -187,6 +188,32 @@ function testMusl() {
   const how = { command: process.execPath, args: [], env: { LIBC: 'musl' } };
   report(`Node ${process.versions.node}`, 'linux-x64, LIBC=musl', [
     smoke(how, complete, { engine: 'native', binary: file }),
+  ]);
+}
+
+/** Runs shared tables in a program of musl that is compiled as the addon is, with the types of glibc. */
+function testTablesOnMusl() {
+  process.stdout.write('runtimes: musl, shared tables ... ');
+  const flags = '-std=c++17 -O2 -fPIE -ffp-contract=off -fno-exceptions -fno-rtti';
+  const portable = '-fno-threadsafe-statics -U_FORTIFY_SOURCE -fno-stack-protector';
+  const compile = [...flags.split(' '), ...portable.split(' '), '-c'];
+  const objects = ['test/smoke/musl.cc', 'native/binding/new.cc'].map((source, i) => {
+    return { source: join(root, source), object: join(temporary, `musl-${i}.o`) };
+  });
+  const library = run('g++', ['-print-file-name=libstdc++.a']).stdout.trim();
+  const program = join(temporary, 'musl-tables');
+  const steps = [
+    ...objects.map(({ source, object }) => ['g++', [...compile, source, '-o', object]]),
+    ['musl-gcc', [...objects.map(({ object }) => object), library, '-o', program]],
+    [program, [join(temporary, 'table')]],
+  ];
+  let last = { status: 0, stdout: '', output: '' };
+  for (const [command, args] of steps) {
+    if (last.status === 0) last = run(command, args);
+  }
+  const works = last.status === 0 && last.stdout.trim() === 'shared';
+  report('musl', 'linux-x64, shared tables', [
+    works ? { passed: 'two limiters of each kind' } : { failed: last.output },
   ]);
 }
 

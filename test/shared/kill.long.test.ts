@@ -101,7 +101,8 @@ describe.runIf(TESTS_NATIVE && process.platform === 'linux')('A shared table und
     await Promise.all(members.splice(0).map((member) => member.end()));
     // Nobody changes it any more: every number agrees with what it counts.
     const { bannedPeers, ...stats } = limiter.getStatistics();
-    expect(stats.peers).toBeLessThanOrEqual(1.25 * OPTIONS.maxPeers);
+    // A process may have ended between the insertion of a peer and the eviction of another one.
+    expect(stats.peers).toBeLessThanOrEqual(1.25 * OPTIONS.maxPeers + KILLS + PROCESSES);
     expect(limiter.getBans(1e6).count).toBe(bannedPeers.length);
     expect(bannedPeers).toEqual(expect.arrayContaining(banned));
     const { peers } = limiter.snapshot();

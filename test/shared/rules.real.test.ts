@@ -1,6 +1,11 @@
 // A RuleLimiter with one table for all processes and threads of a machine.
 
-import { type RuleLimiterOptions, type RuleStats, removeShared } from 'relay-limiter';
+import {
+  type RuleLimiterOptions,
+  type RuleSnapshot,
+  type RuleStats,
+  removeShared,
+} from 'relay-limiter';
 import { afterEach, describe, expect, test } from 'vitest';
 import { excess } from '../../out/examples/fleet/bound.js';
 import { TESTS_NATIVE } from '../support/limiters.js';
@@ -120,7 +125,8 @@ describe.runIf(TESTS_NATIVE)('A RuleLimiter with a shared table', () => {
       return member;
     };
     const loads = [await startLoad(), await startLoad()];
-    for (let n = 0; n < 4; n += 1) {
+    const kills = 4;
+    for (let n = 0; n < kills; n += 1) {
       const [killed] = loads.splice(0, 1) as [Member];
       await killed.end();
       loads.push(await startLoad());
@@ -133,5 +139,20 @@ describe.runIf(TESTS_NATIVE)('A RuleLimiter with a shared table', () => {
     for (const key of banned) {
       expect(await watcher.call('check', { account: key })).toMatchObject({ outcome: 'banned' });
     }
+    await Promise.all(loads.map((member) => member.end()));
+    // Nobody changes it any more: every number agrees with what it counts.
+    const { scopes } = (await watcher.call('getStats')) as RuleStats;
+    const saved = (await watcher.call('snapshot')) as RuleSnapshot;
+    for (const scope of ['connection', 'account']) {
+      const { peers, totalViolations = 0 } = scopes[scope] ?? {};
+      const found = saved.scopes.find((slice) => slice.scope === scope);
+      const violations = found?.peers.reduce((sum, { violations }) => sum + violations, 0);
+      expect([scope, violations]).toEqual([scope, totalViolations]);
+      // A process may have ended between the insertion of a peer and the eviction of another one.
+      expect(peers).toBeLessThanOrEqual(1.25 * options.maxPeers + kills + loads.length);
+    }
+    await watcher.call('clear');
+    const cleared = (await watcher.call('getStats')) as RuleStats;
+    expect(cleared.scopes['account']).toMatchObject({ peers: 0, totalViolations: 0 });
   });
 });

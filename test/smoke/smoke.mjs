@@ -109,10 +109,51 @@ function manyPeersComeAndGo() {
   assert.equal(limiter.getStats().trackedPeers, 0);
 }
 
+/** Two limiters of each kind; where there can be no such table, an error says so. */
+function limitersShareATable() {
+  const shared = `smoke-${process.pid}`;
+  const slow = { rateLimit: 1e-6, burstLimit: 2 };
+  const server = { scope: 'server', rateLimit: 1e-6, burstLimit: 100 };
+  const options = {
+    scopes: { peer: {}, server: { single: true } },
+    rules: { messages: { scope: 'peer', ...slow }, server },
+  };
+  const rate = () => new library.RateLimiter({ ...slow, maxPeers: 1000, shared });
+  const rules = () => new library.RuleLimiter({ ...options, maxPeers: 1000, shared });
+  if (engine === 'js' || process.arch === 'arm') {
+    const code = engine === 'js' ? 'ERR_LIMITER_ENGINE' : 'ERR_LIMITER_SHARED';
+    for (const create of [rate, rules]) assert.throws(create, { code });
+    return;
+  }
+  ofOneTable(rate, (first, second) => {
+    assert.equal(first.check('peer', 2)[0], 'allow');
+    assert.equal(second.check('peer')[0], 'delay');
+    assert.equal(second.getStats().verdicts.allow, 1);
+  });
+  ofOneTable(rules, (first, second) => {
+    assert.equal(first.check({ peer: 'a' }, 2).outcome, 'allow');
+    assert.equal(second.check({ peer: 'a' }).rule, 'messages');
+    assert.ok(first.ban('peer', 'b', 60));
+    assert.equal(second.check({ peer: 'b' }).outcome, 'banned');
+    second.update({ rules: { server: { ...server, burstLimit: 2 } } });
+    assert.equal(first.check({ peer: 'a' }).rule, 'server');
+  });
+  assert.equal(library.removeShared(shared), false);
+
+  function ofOneTable(create, use) {
+    const [first, second] = [create(), create()];
+    assert.equal(first.shared.attached, 2);
+    use(first, second);
+    for (const limiter of [first, first, second, second]) limiter.close();
+    assert.equal(library.removeShared(shared), true);
+  }
+}
+
 await everyEntryIsThere();
 theRightEngineRuns();
 const operations = tracesAreRepeated();
 await workersDoTheSame();
 await theClockRuns();
 manyPeersComeAndGo();
+limitersShareATable();
 console.log(JSON.stringify({ engine: library.engineInfo().engine, operations }));
