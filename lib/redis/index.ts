@@ -13,13 +13,13 @@ export type {
   SharedMode,
   SharedRateLimiterOptions,
 } from './limit/options.js';
-export {
-  type FleetOffender,
-  type FleetStats,
-  SharedRateLimiter,
-  type SharedRateLimiterEvents,
-  type SharedStats,
-} from './limit/shared-rate-limiter.js';
+export { SharedRateLimiter } from './limit/shared-rate-limiter.js';
+export type {
+  FleetOffender,
+  FleetStats,
+  SharedRateLimiterEvents,
+  SharedStats,
+} from './limit/types.js';
 export type { SharedPolicyLimiterOptions } from './quota/options.js';
 export { SharedPolicyLimiter, type SharedQuotaStats } from './quota/shared-policy-limiter.js';
 export type { SharedRuleLimiterOptions, SharedRuleMode } from './rules/options.js';

@@ -23,6 +23,7 @@ import {
   PendingCheck,
   readLeaseReply,
 } from './lease-request.js';
+import { LeaseReturns } from './lease-returns.js';
 import type { LimitStore } from './limit-store.js';
 import type { SharedLimitConfig } from './options.js';
 import { RecentPeers } from './recent-peers.js';
@@ -36,29 +37,18 @@ const FIRST_AHEAD = 10;
 const RETRY_TOKENS = 10;
 /** Peers that an eviction looks at. */
 const EVICTION_TRIES = 8;
-/** Leases that one call returns when the limiter closes, and calls that are made at once. */
-const BATCH_SIZE = 200;
-const BATCHES_AT_ONCE = 16;
 /** Records that are changed in one turn of the event loop. */
 const SLICE_SIZE = 10_000;
-
-/** A lease that goes back to the store. */
-interface LeaseReturn {
-  readonly key: string;
-  /** The number of the lease, its unspent tokens, and violations that the store does not know. */
-  readonly args: readonly [string, string, string];
-}
 
 export class LeaseManager {
   readonly #config: SharedLimitConfig;
   readonly #store: LimitStore;
   readonly #records: LeaseRecords;
   readonly #clock: ReplyClock;
+  readonly #returns: LeaseReturns;
   readonly #requests = new KeyMap<LeaseRequest>();
   /** Peers without a record whose next check is not their first. */
   readonly #recent: RecentPeers;
-  /** Returns of leases that are in flight. */
-  readonly #returns = new Set<Promise<unknown>>();
   /** First checks of peers without a reply so far. */
   #firstChecks = 0;
   #onFirstChecksEnd: (() => void) | undefined;
@@ -73,6 +63,7 @@ export class LeaseManager {
     this.#store = store;
     this.#records = records;
     this.#clock = new ReplyClock(config.clock ?? (() => records.now()));
+    this.#returns = new LeaseReturns(store, records, this.#clock);
     this.#recent = new RecentPeers(config.leaseSeconds);
   }
 
@@ -168,7 +159,7 @@ export class LeaseManager {
   /** Returns the unspent tokens of the peer's lease; if a request is in flight, after its reply. */
   release(key: string): void {
     const request = this.#requests.get(key);
-    if (request === undefined) this.#returnLease(key);
+    if (request === undefined) this.#returns.return(key);
     else request.isReleased = true;
   }
 
@@ -215,20 +206,7 @@ export class LeaseManager {
       );
     }
     await Promise.all(ends);
-    const batches = new Map<number, LeaseReturn[]>();
-    for (let index = this.#records.size - 1; index >= 0; index -= 1) {
-      // A check after close() may have deleted other records in the meantime.
-      const key = index < this.#records.size ? this.#records.keyAt(index) : undefined;
-      const lease = key === undefined ? undefined : this.#takeLease(key);
-      if (lease === undefined) continue;
-      const group = this.#store.groupOf(lease.key);
-      const batch = batches.get(group) ?? [];
-      batches.set(group, batch);
-      if (batch.push(lease) === BATCH_SIZE) this.#sendReturns(batch.splice(0));
-      if (this.#returns.size >= BATCHES_AT_ONCE) await Promise.all(this.#returns);
-    }
-    for (const batch of batches.values()) if (batch.length > 0) this.#sendReturns(batch);
-    await Promise.all(this.#returns);
+    await this.#returns.returnAll();
   }
 
   #rememberedRefusal(index: RecordIndex, cost: number, now: number): CheckResult | undefined {
@@ -432,33 +410,5 @@ export class LeaseManager {
     const key = this.#records.keyAt(this.#nextIndex);
     this.#nextIndex += 1;
     return key;
-  }
-
-  /** Deletes the peer's record and reports to the store what the store does not know. */
-  #returnLease(key: string): void {
-    const lease = this.#takeLease(key);
-    if (lease !== undefined) this.#sendReturns([lease]);
-  }
-
-  /** Deletes the peer's record. Returns what the store does not know; undefined if that is nothing. */
-  #takeLease(key: string): LeaseReturn | undefined {
-    const index = this.#records.find(key);
-    if (index === undefined) return undefined;
-    const left = this.#records.left(index, this.#clock.readInReply());
-    const violations = this.#records.unreported(index);
-    const leaseId = this.#records.leaseId(index);
-    this.#records.delete(key);
-    if ((left === 0 && violations === 0) || this.#store.isDown(key)) return undefined;
-    return { key, args: [String(leaseId), String(left), String(violations)] };
-  }
-
-  /** Returns leases of one group. */
-  #sendReturns(leases: readonly LeaseReturn[]): void {
-    const [first, ...others] = leases.map(({ key }) => key) as [string, ...string[]];
-    const args = [this.#store.nodeId, ...leases.flatMap((lease) => lease.args)];
-    // If the call fails, the store treats the tokens as spent until the lease ends.
-    const returned = this.#store.runForAll('release', [first, ...others], args).catch(() => {});
-    this.#returns.add(returned);
-    returned.then(() => this.#returns.delete(returned));
   }
 }
