@@ -5,16 +5,24 @@ import { invalidValue, show } from '../common/errors.js';
 import { hasMethods, isRecord } from '../common/kinds.js';
 import { type Definitions, plain } from './definitions.js';
 
-/** The statistics of a `SharedRateLimiter` that have metrics. */
+/** The statistics of a `SharedRateLimiter` or a `SharedRuleLimiter` that have metrics. */
 export interface SharedLimitFigures {
-  readonly trackedPeers: number;
-  readonly verdicts: Readonly<Record<string, number>>;
+  /** Of a SharedRateLimiter; metrics of `limiters` have the peers of each scope of a SharedRuleLimiter. */
+  readonly trackedPeers?: number;
+  readonly verdicts?: Readonly<Record<string, number>>;
+  /** Of a SharedRuleLimiter. */
+  readonly outcomes?: Readonly<Record<string, number>>;
   readonly fallbackVerdicts: number;
   readonly overloadVerdicts: number;
   readonly leasedTokens: number;
-  readonly evictions: number;
-  /** Verdicts of all processes; null while they are unknown. */
+  readonly evictions?: number;
+  /** Verdicts of all processes of a SharedRateLimiter; null while they are unknown. */
   readonly fleetVerdicts?: Readonly<Record<string, number>> | null;
+  /** What all processes of a SharedRuleLimiter have done; null while it is unknown. */
+  readonly fleet?: {
+    readonly outcomes: Readonly<Record<string, number>>;
+    readonly bansBegun: number;
+  } | null;
   readonly store: {
     readonly state: 'up' | 'down' | 'none';
     readonly nodes: number;
@@ -38,7 +46,7 @@ export interface SharedBanFigures {
 /** The statistics of a shared limit or of shared bans that have metrics. */
 export type SharedFigures = SharedLimitFigures | SharedBanFigures;
 
-/** A `SharedRateLimiter` or `SharedBans`. */
+/** A `SharedRateLimiter`, a `SharedRuleLimiter` or `SharedBans`. */
 export interface WatchedShared {
   /** Returns the statistics of this process. */
   getStats(): SharedFigures;
@@ -47,6 +55,18 @@ export interface WatchedShared {
 /** Shared limits and bans by the value of their label `limiter`. */
 export type NamedShared = Readonly<Record<string, WatchedShared>>;
 
+function byVerdict(totals: Readonly<Record<string, number>> = {}) {
+  return Object.entries(totals).map(([verdict, total]): [{ verdict: string }, number] => [
+    { verdict },
+    total,
+  ]);
+}
+
+/** Nothing for statistics that the limiter does not have. */
+function plainIf(value: number | undefined) {
+  return value === undefined ? [] : plain(value);
+}
+
 /** The metrics of shared limits. @internal */
 export const LIMITS: Definitions<SharedLimitFigures> = {
   counters: [
@@ -54,15 +74,18 @@ export const LIMITS: Definitions<SharedLimitFigures> = {
       name: 'shared_checks_total',
       help: 'Checks of a shared limit in this process, by verdict.',
       labels: ['verdict'],
-      values: ({ verdicts }) =>
-        Object.entries(verdicts).map(([verdict, total]) => [{ verdict }, total]),
+      values: ({ verdicts, outcomes }) => byVerdict(verdicts ?? outcomes),
     },
     {
       name: 'fleet_checks_total',
       help: 'Checks of a shared limit in all processes, by verdict: the same in each process.',
       labels: ['verdict'],
-      values: ({ fleetVerdicts }) =>
-        Object.entries(fleetVerdicts ?? {}).map(([verdict, total]) => [{ verdict }, total]),
+      values: ({ fleetVerdicts, fleet }) => byVerdict(fleetVerdicts ?? fleet?.outcomes),
+    },
+    {
+      name: 'fleet_bans_begun_total',
+      help: 'Bans that checks of a SharedRuleLimiter have begun in all processes: the same in each process.',
+      values: ({ fleet }) => plainIf(fleet?.bansBegun),
     },
     {
       name: 'shared_fallback_checks_total',
@@ -77,7 +100,7 @@ export const LIMITS: Definitions<SharedLimitFigures> = {
     {
       name: 'shared_evictions_total',
       help: 'Peers evicted for maxPeers; their unspent tokens return to the store.',
-      values: ({ evictions }) => plain(evictions),
+      values: ({ evictions }) => plainIf(evictions),
     },
     {
       name: 'store_calls_total',
@@ -123,7 +146,7 @@ export const LIMITS: Definitions<SharedLimitFigures> = {
     {
       name: 'shared_tracked_peers',
       help: 'Peers of a shared limit in the table of this process.',
-      values: ({ trackedPeers }) => plain(trackedPeers),
+      values: ({ trackedPeers }) => plainIf(trackedPeers),
     },
   ],
 };
@@ -187,7 +210,7 @@ export function namedShared(given: unknown = {}): [name: string, shared: Watched
   }
   for (const [name, shared] of Object.entries(given)) {
     if (isShared(shared)) continue;
-    const accepted = 'a SharedRateLimiter or SharedBans';
+    const accepted = 'a SharedRateLimiter, SharedRuleLimiter or SharedBans';
     throw invalidValue('ERR_LIMITER_OPTION', `shared[${show(name)}]`, shared, accepted);
   }
   return Object.entries(given) as [string, WatchedShared][];

@@ -25,6 +25,12 @@ export { SharedPolicyLimiter, type SharedQuotaStats } from './quota/shared-polic
 export type { SharedRuleLimiterOptions, SharedRuleMode } from './rules/options.js';
 export { SharedRuleLimiter } from './rules/shared-rule-limiter.js';
 export { SharedRulePeer } from './rules/shared-rule-peer.js';
-export type { SharedRuleLimiterEvents, SharedRuleStats } from './rules/shared-rule-stats.js';
+export type {
+  RuleFleetStats,
+  RuleFleetTotals,
+  RuleOffender,
+  SharedRuleLimiterEvents,
+  SharedRuleStats,
+} from './rules/shared-rule-stats.js';
 export type { RedisClient } from './store/client.js';
 export type { ShardState, StateChange, StoreCounters } from './store/shard-health.js';

@@ -53,10 +53,17 @@ Object.assign(globalThis, {
 /** What fragments of a page mean by a name that means something else on other pages. */
 const OF_PAGES = {
   'docs/fleet.md': async () => {
-    const { SharedRateLimiter } = await import('relay-limiter/redis');
+    const { SharedRateLimiter, SharedRuleLimiter } = await import('relay-limiter/redis');
     const store = globalThis.client;
     return (
-      store && { limiter: new SharedRateLimiter({ client: store, rateLimit: 50, burstLimit: 100 }) }
+      store && {
+        limiter: new SharedRateLimiter({ client: store, rateLimit: 50, burstLimit: 100 }),
+        limits: new SharedRuleLimiter({
+          client: store,
+          scopes: { connection: {}, address: { kind: 'address' } },
+          rules: { messages: { scope: 'connection', rateLimit: 50 } },
+        }),
+      }
     );
   },
   'docs/client.md': () => ({

@@ -57,6 +57,7 @@ describe.skipIf(NO_STORE)('SharedRateLimiter.getFleetStats on a real server', ()
     const simulated = new SimulatedStore({ ...limit, ...times }, () => 1.7e9);
     const key = `${PREFIX}-reports{0}#fleet`;
     const none = '0 0 0 0 0';
+    const names = ['allow', 'delay', 'disconnect', 'fallback', 'overload'] as const;
     const both = async (...args: string[]) => {
       const reply = await real.client.eval(REPORT, { keys: [key], arguments: args });
       const [totals, , ...reports] = (reply as string[]).map(String);
@@ -65,7 +66,7 @@ describe.skipIf(NO_STORE)('SharedRateLimiter.getFleetStats on a real server', ()
       expect(totals).toBe(expected);
       const isReport = (text: string) => text.includes('|');
       expect(withoutTime(reports.filter(isReport)).sort()).toEqual(withoutTime(others).sort());
-      return readFleetReply(reply);
+      return readFleetReply(names, reply);
     };
     await both('1', '5 4 3 2 1', none, '[["p",3]]', 'totals');
     await both('2', '1 1 1 1 9007199254740000', none, '[]', 'all');

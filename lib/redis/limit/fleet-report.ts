@@ -3,14 +3,7 @@
 
 import type { StoreClient } from '../store/client.js';
 import { type Deadlines, PendingReply } from '../store/deadlines.js';
-import {
-  type FleetReply,
-  type FleetTotals,
-  REPORT,
-  readFleetReply,
-  TOTALS,
-  totalsText,
-} from '../store/fleet-scripts.js';
+import { type FleetReply, REPORT, readFleetReply } from '../store/fleet-scripts.js';
 import { closedError, invalidReplyError, messageOf, storeError } from '../store/replies.js';
 import { startTimer, type Timer } from '../store/timing.js';
 import { RefusedPeers } from './refused-peers.js';
@@ -19,7 +12,7 @@ const REPORT_SECONDS = 5;
 /** Peers that a process reports. */
 export const MOST_REFUSED = 10;
 
-export interface ReportContext {
+export interface ReportContext<Name extends string> {
   readonly client: StoreClient;
   readonly key: string;
   readonly nodeId: string;
@@ -28,27 +21,31 @@ export interface ReportContext {
   readonly owner: string;
   /** Whether the store is known not to answer. */
   readonly isDown: () => boolean;
+  /** The names of the totals, in the order of a report. */
+  readonly names: readonly Name[];
   /** What this process has done. */
-  readonly ownTotals: () => FleetTotals;
+  readonly ownTotals: () => Record<Name, number>;
 }
 
-export class FleetReport {
+export class FleetReport<Name extends string> {
   /** The peers that this process has refused. */
   readonly refused = new RefusedPeers();
   /** The totals of all processes at the last report; undefined before the first. */
-  totals: FleetTotals | undefined;
-  readonly #context: ReportContext;
-  #answered = totalsText(Object.fromEntries(TOTALS.map((name) => [name, 0])) as FleetTotals);
+  totals: Record<Name, number> | undefined;
+  readonly #context: ReportContext<Name>;
+  /** The totals of the last report that was answered, as a text of the script. */
+  #answered: string;
   #timer: Timer | undefined;
   #isClosed = false;
 
-  constructor(context: ReportContext) {
+  constructor(context: ReportContext<Name>) {
     this.#context = context;
+    this.#answered = context.names.map(() => 0).join(' ');
     this.#reportLater();
   }
 
   /** Reports, and returns what all processes have reported. @throws (rejects with) `ERR_LIMITER_STORE` */
-  readAll(): Promise<FleetReply> {
+  readAll(): Promise<FleetReply<Name>> {
     return this.#isClosed ? Promise.reject(closedError(this.#context.owner)) : this.#report('all');
   }
 
@@ -57,21 +54,26 @@ export class FleetReport {
     if (this.#isClosed) return;
     this.#isClosed = true;
     clearTimeout(this.#timer);
-    const { isDown, ownTotals } = this.#context;
-    if (isDown() || totalsText(ownTotals()) === this.#answered) return;
+    if (this.#context.isDown() || this.#ownTotals() === this.#answered) return;
     await this.#report('totals').catch(() => {});
   }
 
-  #report(wanted: 'all' | 'totals'): Promise<FleetReply> {
-    const { client, key, nodeId, deadlines, ownTotals } = this.#context;
-    const own = totalsText(ownTotals());
+  #ownTotals(): string {
+    const { names, ownTotals } = this.#context;
+    const totals = ownTotals();
+    return names.map((name) => totals[name]).join(' ');
+  }
+
+  #report(wanted: 'all' | 'totals'): Promise<FleetReply<Name>> {
+    const { client, key, nodeId, deadlines, names } = this.#context;
+    const own = this.#ownTotals();
     const peers = JSON.stringify(this.refused.top(MOST_REFUSED));
     return new Promise((resolve, reject) => {
       const pending = new PendingReply(reject);
       deadlines.add(pending);
       client.eval(REPORT, [key], [nodeId, own, this.#answered, peers, wanted]).then(
         (value) => {
-          const reply = readFleetReply(value);
+          const reply = readFleetReply(names, value);
           if (reply !== undefined) {
             this.#answered = own;
             this.totals = reply.totals;

@@ -5,7 +5,6 @@ import { ALLOWED } from '../../common/check-results.js';
 import { type CheckResult, RateLimitAction } from '../../common/types.js';
 import { createStoreClient, type StoreClient } from '../store/client.js';
 import { Deadlines } from '../store/deadlines.js';
-import type { FleetTotals } from '../store/fleet-scripts.js';
 import { SHARDS, shardOf, storeKey } from '../store/keys.js';
 import { createScript, type ScriptName } from '../store/limit-scripts.js';
 import type { ChangeableLimit, LimitChange } from '../store/limit-version.js';
@@ -24,6 +23,10 @@ import { FleetReport } from './fleet-report.js';
 import { LimitWatch } from './limit-watch.js';
 import type { SharedLimitConfig } from './options.js';
 
+/** The totals of a report of this process, in their order. */
+const TOTALS = ['allow', 'delay', 'disconnect', 'fallback', 'overload'] as const;
+export type FleetTotals = Record<(typeof TOTALS)[number], number>;
+
 /** The class whose calls these are. */
 const OWNER = 'SharedRateLimiter';
 
@@ -39,7 +42,7 @@ export interface LimitStoreListener {
 
 export class LimitStore {
   readonly deadlines: Deadlines;
-  readonly fleet: FleetReport;
+  readonly fleet: FleetReport<keyof FleetTotals>;
   readonly counters: StoreCounters = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 };
   /** Verdicts of the failure policy. */
   fallbackVerdicts = 0;
@@ -73,6 +76,7 @@ export class LimitStore {
       onChange: (limit) => this.#changed(limit),
     });
     this.fleet = new FleetReport({
+      names: TOTALS,
       client: this.#client,
       key: `${config.prefix}{0}#fleet`,
       nodeId: this.nodeId,

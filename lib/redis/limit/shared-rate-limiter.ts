@@ -9,12 +9,11 @@ import { type CheckResult, RateLimitAction } from '../../common/types.js';
 import { selectEngine } from '../../engine/select.js';
 import { RateLimiter } from '../../limiters/rate-limiter.js';
 import { delaySeconds } from '../../tables/arithmetic.js';
-import type { FleetTotals } from '../store/fleet-scripts.js';
 import { idOf } from '../store/keys.js';
 import { MOST_REFUSED } from './fleet-report.js';
 import { LeaseManager } from './lease-manager.js';
 import { LeaseRecords } from './lease-records.js';
-import { LimitStore } from './limit-store.js';
+import { type FleetTotals, LimitStore } from './limit-store.js';
 import {
   type FailurePolicy,
   readLimitChange,

@@ -4,8 +4,8 @@ import type { BansInForce } from '../../common/types.js';
 import type { ScopeSpec } from '../../rules/sections.js';
 import { SharedBans } from '../bans/shared-bans.js';
 import type { SharedRuleConfig } from './options.js';
+import { part } from './rule-keys.js';
 import { FOREVER_SECONDS } from './rule-scripts.js';
-import { part } from './rule-store.js';
 
 /** The ban of a check: how long it still holds, and its scope. */
 export interface BanInForce {

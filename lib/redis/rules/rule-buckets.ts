@@ -5,8 +5,9 @@ import { DRY_RUN, MAX_RULES } from '../../engine/rules.js';
 import type { RuleBook } from '../../rules/compile.js';
 import type { ScopeSpec } from '../../rules/sections.js';
 import { type RuleId, scopeOf } from './rule-judge.js';
+import { keyPart } from './rule-keys.js';
 import type { AskedRule } from './rule-request.js';
-import { keyPart, type RuleStore } from './rule-store.js';
+import type { RuleStore } from './rule-store.js';
 
 export class RuleBuckets {
   readonly #scopes: readonly ScopeSpec[];

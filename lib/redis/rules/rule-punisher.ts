@@ -7,8 +7,9 @@ import type { RuleBan } from '../../rules/types.js';
 import { KeyMap } from '../../tables/key-map.js';
 import type { SharedRuleConfig } from './options.js';
 import type { RuleBans } from './rule-bans.js';
+import { keyPart } from './rule-keys.js';
 import { FOREVER_SECONDS } from './rule-scripts.js';
-import { keyPart, type RuleStore } from './rule-store.js';
+import type { RuleStore } from './rule-store.js';
 
 /** Offenders whose violations wait to be told, of each scope. Beyond it the oldest are forgotten. */
 const MAX_UNTOLD = 100_000;

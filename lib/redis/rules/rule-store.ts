@@ -3,7 +3,6 @@
 
 import { createStoreClient, type StoreClient } from '../store/client.js';
 import { Deadlines } from '../store/deadlines.js';
-import { escapeName, isName } from '../store/keys.js';
 import type { Limit } from '../store/limit.js';
 import { closedError } from '../store/replies.js';
 import { CallbackCall } from '../store/script-call.js';
@@ -11,6 +10,8 @@ import { Shard } from '../store/shard.js';
 import type { StateChange, StoreCounters } from '../store/shard-health.js';
 import { nowWithPauses } from '../store/timing.js';
 import type { SharedRuleConfig } from './options.js';
+import { RuleFleet, type RuleTotalNames } from './rule-fleet.js';
+import { part } from './rule-keys.js';
 import { createRuleScript, type RuleScriptName } from './rule-scripts.js';
 import { type RulesOwner, RuleWatch } from './rule-watch.js';
 
@@ -20,6 +21,7 @@ const OWNER = 'SharedRuleLimiter';
 export class RuleStore {
   readonly deadlines: Deadlines;
   readonly watch: RuleWatch;
+  readonly fleet: RuleFleet;
   readonly counters: StoreCounters = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 };
   /** This node's random number, small enough to be exact as a double. */
   readonly nodeId = String(Math.floor(Math.random() * 2 ** 53));
@@ -36,6 +38,7 @@ export class RuleStore {
     longestRefill: number,
     onState: (change: StateChange) => void,
     rules: RulesOwner,
+    ownTotals: () => Record<RuleTotalNames, number>,
   ) {
     this.#config = config;
     const { client, prefix, deadlineSeconds, leaseSeconds, shortLeaseSeconds } = config;
@@ -56,6 +59,14 @@ export class RuleStore {
       className: OWNER,
       isDown: () => this.#shard?.state === 'down',
       owner: rules,
+    });
+    this.fleet = new RuleFleet(config.scopes, {
+      client: this.#client,
+      key: `{${prefix}}:rules#fleet`,
+      nodeId: this.nodeId,
+      deadlines: this.deadlines,
+      isDown: () => this.#shard.state === 'down',
+      ownTotals,
     });
     const context = {
       // All calls go to one server, so what a cluster needs of a shard does not matter.
@@ -140,6 +151,7 @@ export class RuleStore {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.watch.close();
+    await this.fleet.close();
     await this.#shard.close();
     this.deadlines.close();
     this.#client.release();
@@ -151,14 +163,4 @@ export class RuleStore {
     if (onStoreFailure === 'closed') return 0;
     return onStoreFailure === 'open' ? this.#limit.burstLimit : seconds;
   }
-}
-
-/** A name of a scope or a rule within a key: without what separates it from the rest. */
-export function part(name: string): string {
-  return escapeName(name).replaceAll(':', '%003a');
-}
-
-/** The last part of the store's keys: a key of a scope, or its digest. */
-export function keyPart(id: string): string {
-  return isName(id) ? escapeName(id) : id;
 }

@@ -32,7 +32,11 @@ import {
   type SharedRuleMode,
 } from './options.js';
 import { SharedRulePeer } from './shared-rule-peer.js';
-import type { SharedRuleLimiterEvents, SharedRuleStats } from './shared-rule-stats.js';
+import type {
+  RuleFleetStats,
+  SharedRuleLimiterEvents,
+  SharedRuleStats,
+} from './shared-rule-stats.js';
 import { type Decided, SharedRules, toIds, type Wish } from './shared-rules.js';
 
 /**
@@ -323,8 +327,42 @@ export class SharedRuleLimiter extends EventEmitter<SharedRuleLimiterEvents> {
       fallbackVerdicts,
       overloadVerdicts,
       leasedTokens: core.leasedTokens,
+      fleet: core.store.fleet.totals,
       store: { state, nodes, ...counters },
     };
+  }
+
+  /**
+   * Returns what all processes with this `prefix` have done: outcomes, bans, and the keys that they refuse most. One call of
+   * the store, O(processes + bans). Other processes report every five seconds, so their part may be so old.
+   * @throws (rejects with) `ERR_LIMITER_STORE` if the store does not answer within `deadlineSeconds`, or after `close`.
+   *
+   * @example
+   * import { createClient } from 'redis';
+   * import { SharedRuleLimiter } from 'relay-limiter/redis';
+   *
+   * const client = createClient({ url: process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379' });
+   * await client.connect();
+   * const limits = new SharedRuleLimiter({
+   *   client,
+   *   prefix: 'logins',
+   *   deadlineSeconds: 5,
+   *   scopes: { address: { kind: 'address' } },
+   *   rules: { logins: { scope: 'address', quota: 1, windowSeconds: 900 } },
+   * });
+   * await limits.ready();
+   * for (let n = 0; n < 3; n += 1) await limits.checkAsync('203.0.113.7');
+   * const { offenders } = await limits.getFleetStats();
+   * console.log(offenders); // [ { scope: 'address', key: '203.0.113.7', refusals: 2 } ]
+   * await limits.close();
+   * await client.close();
+   */
+  async getFleetStats(): Promise<RuleFleetStats> {
+    const { store, bans } = this.core;
+    const { offenders, ...totals } = await store.fleet.read();
+    const keyed = this.context.scopes.filter(({ kind }) => kind !== 'single');
+    const counts = keyed.map(({ name, index }) => [name, bans.longest(index, 0).count]);
+    return { ...totals, nodes: store.nodes, bans: Object.fromEntries(counts), offenders };
   }
 
   /**

@@ -26,6 +26,7 @@ import { RuleBans } from './rule-bans.js';
 import { RuleBuckets } from './rule-buckets.js';
 import { NEEDS_STORE, RuleChecks } from './rule-checks.js';
 import { RuleFailures } from './rule-failures.js';
+import type { RuleTotalNames } from './rule-fleet.js';
 import { RuleJudge } from './rule-judge.js';
 import { RulePunisher, type Violation } from './rule-punisher.js';
 import {
@@ -102,7 +103,8 @@ export class SharedRules {
       listener.onState(change);
     };
     const longest = RuleBuckets.longestRefill(book);
-    this.store = new RuleStore(config, longest, onState, this.#updates);
+    const totals = () => this.#ownTotals();
+    this.store = new RuleStore(config, longest, onState, this.#updates, totals);
     this.#buckets = new RuleBuckets(scopes, this.store, book);
     this.failures = new RuleFailures(config, this.store, this.#buckets, {
       currentPlan: () => this.#judge.plan,
@@ -154,11 +156,11 @@ export class SharedRules {
     record: UsedRecord | undefined,
   ): MaybePromise<RuleVerdict> | undefined {
     const context = this.#context;
-    if (listed !== undefined) return context.listedVerdict(listed);
+    if (listed !== undefined) return this.#counted(context.listedVerdict(listed), ids);
     const ban = this.bans.find(ids, mask);
     if (ban !== undefined) {
       this.#judge.banned += 1;
-      return verdict('banned', ban.seconds, null, ban.scope, null);
+      return this.#counted(verdict('banned', ban.seconds, null, ban.scope, null), ids);
     }
     context.setKind(program, mask);
     const answer = this.#checks.decideLocally(ids, mask, program, now);
@@ -284,9 +286,28 @@ export class SharedRules {
     this.release(scope, key);
   }
 
+  /** Counts a refusal for the statistics of all processes. */
+  #counted<Verdict extends RuleVerdict | undefined>(
+    verdict: Verdict,
+    ids: RuleQuestion['ids'],
+  ): Verdict {
+    if (verdict !== undefined) this.store.fleet.count(verdict, ids);
+    return verdict;
+  }
+
+  /** What this process has done. */
+  #ownTotals(): Record<RuleTotalNames, number> {
+    const { allowed, delayed, banned } = this.#judge;
+    const { allow, denied } = this.#context.listedCounts;
+    const { fallbackVerdicts: fallback, overloadVerdicts: overload } = this.failures;
+    const bans = this.#punisher.bansBegun.reduce((sum, count) => sum + count, 0);
+    return { allow: allowed + allow, delay: delayed, banned, denied, bans, fallback, overload };
+  }
+
   /** Shapes an answer, and counts violations. */
   #outcomeOf(answer: RuleAnswer | undefined, ids: RuleQuestion['ids']): Outcome {
     const result = this.#context.answerOf(answer);
+    this.#counted(result, ids);
     const { violated } = this.#judge;
     if (answer !== RULE_DELAYED || violated === 0) return { verdict: result };
     const violations: Violation[] = [];

@@ -11,10 +11,6 @@ const EXPIRE_SECONDS = 86_400;
 /** Reports that are kept of processes that may be gone, besides twice as many as were current at the last look. */
 const SPARE_REPORTS = 100;
 
-/** The totals of a report, in the order of its text. */
-export const TOTALS = ['allow', 'delay', 'disconnect', 'fallback', 'overload'] as const;
-export type FleetTotals = Record<(typeof TOTALS)[number], number>;
-
 /** A peer by its id, and how often it was refused. */
 export type RefusedPeer = readonly [id: string, refusals: number];
 
@@ -64,27 +60,25 @@ if ARGV[5] == 'all' then
 end
 return reply`;
 
-export interface FleetReply {
-  readonly totals: FleetTotals;
+export interface FleetReply<Name extends string> {
+  readonly totals: Record<Name, number>;
   /** Of each process whose report is current: its most refused peers. Empty unless all reports were asked for. */
   readonly refused: readonly (readonly RefusedPeer[])[];
 }
 
-/** Totals as a text of the script. */
-export function totalsText(totals: FleetTotals): string {
-  return TOTALS.map((name) => totals[name]).join(' ');
-}
-
-/** Reads the reply of REPORT; undefined if it is invalid. */
-export function readFleetReply(reply: unknown): FleetReply | undefined {
+/** Reads the reply of REPORT with totals of these names; undefined if it is invalid. */
+export function readFleetReply<Name extends string>(
+  names: readonly Name[],
+  reply: unknown,
+): FleetReply<Name> | undefined {
   if (!Array.isArray(reply)) return undefined;
   // A client may map strings to buffers.
   const [totals, now, ...reports] = reply.map(String);
   const numbers = (totals ?? '').split(' ').map(Number);
-  if (numbers.length !== TOTALS.length || !numbers.every(Number.isSafeInteger)) return undefined;
-  const entries = TOTALS.map((name, at) => [name, numbers[at]]);
+  if (numbers.length !== names.length || !numbers.every(Number.isSafeInteger)) return undefined;
+  const entries = names.map((name, at) => [name, numbers[at]]);
   return {
-    totals: Object.fromEntries(entries),
+    totals: Object.fromEntries(entries) as Record<Name, number>,
     refused: reports.map((report) => readReport(report, Number(now))),
   };
 }
