@@ -10,6 +10,8 @@ const MACHINE = 'test/**/*.machine.test.ts';
  * a fifth of their time. Unit tests reset modules, which only transformed ones can be.
  */
 const AS_BUILT = { deps: { external: [/\/(dist|out)\//] } };
+/** Real tests mostly wait for processes, sockets and timers: more files at a time than most machines have cores. */
+const REAL_WORKERS = 6;
 /** Real tests that decide how the package is loaded. */
 const ALONE = ['test/recipes/recipes.real.test.ts'];
 /** Says which tests are skipped. */
@@ -39,8 +41,8 @@ export default defineConfig({
           sequence: { groupOrder: 0 },
         },
       },
-      // Real sockets, processes, stores and timers: what must never happen, and what happens in the end. These tests
-      // mostly wait, so there are more files at a time than cores. They share processes: to start one for each file, with
+      // Real sockets, processes, stores and timers: what must never happen, and what happens in the end. They share
+      // processes: to start one for each file, with
       // the package and its peers, took half the time.
       {
         extends: true,
@@ -52,7 +54,7 @@ export default defineConfig({
           globalSetup: FIND_SERVER,
           isolate: false,
           setupFiles: ['test/support/fresh-modules.ts', 'test/support/real-timers.ts'],
-          maxWorkers: 4,
+          maxWorkers: REAL_WORKERS,
           sequence: { groupOrder: 1 },
         },
       },
@@ -62,7 +64,7 @@ export default defineConfig({
           name: 'real-alone',
           include: ALONE,
           server: AS_BUILT,
-          maxWorkers: 4,
+          maxWorkers: REAL_WORKERS,
           sequence: { groupOrder: 1 },
         },
       },

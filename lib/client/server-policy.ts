@@ -6,6 +6,7 @@ import { amountOf, type Cost, REQUESTS } from './cost.js';
 import type { OpenLeases, QuotaLease, TakenQuota } from './lease.js';
 import { Pacer } from './pacer.js';
 import type { Policy } from './policies.js';
+import { ResetAgreement } from './reset-agreement.js';
 import type { PolicyKey, RemainingReport, RemainingState, WindowState } from './server-report.js';
 import { addSeconds } from './time.js';
 import {
@@ -28,13 +29,6 @@ const MARGIN_SECONDS = 1;
 const JITTER_SHARE = 0.1;
 const EXACT_JITTER_SHARE = 0.01;
 const MAX_JITTER_SECONDS = 3;
-/**
- * A reset is confirmed if reports agree on it for this long: those of a window without a fixed end would have moved it by
- * as much.
- */
-const CONFIRMING_SECONDS = 10;
-/** How much the resets of reports may differ that are rounded to whole seconds and were under way. */
-const AGREEING_SECONDS = 2;
 
 export interface ServerPolicyOptions extends AccountingOptions {
   /** The longest wait that a server can cause. */
@@ -61,10 +55,7 @@ export class ServerPolicy {
   #lowest = -Infinity;
   #unreported = 0;
   #resetAt = -Infinity;
-  /** The reset on which reports agree, and the times of the first and the last of them. */
-  #agreedReset = -Infinity;
-  #agreedSince = Infinity;
-  #agreedUntil = -Infinity;
+  readonly #agreement = new ResetAgreement();
   #blockedUntil = -Infinity;
   /** The number of the newest request among those whose responses reported what remains. */
   #newestReporter = -Infinity;
@@ -175,7 +166,7 @@ export class ServerPolicy {
       const maxJitter = Math.min(share * resetSeconds, MAX_JITTER_SECONDS);
       const jitter = remaining > 0 ? 0 : maxJitter;
       const margin = isExact ? 0 : MARGIN_SECONDS;
-      this.#confirmReset(now + resetSeconds, isAssumed, now);
+      this.#agreement.add(now + resetSeconds, isAssumed, now);
       this.#resetAt = now + resetSeconds + margin + jitter * this.#options.random();
       this.#rememberWindow(report);
       // Spread over an assumed time, which begins anew with each report, the units would get fewer and fewer.
@@ -238,17 +229,19 @@ export class ServerPolicy {
     const blockedSeconds = Math.max(0, this.#blockedUntil - now);
     if (resetSeconds === 0 && blockedSeconds === 0) return undefined;
     const remaining = resetSeconds > 0 ? Math.max(0, this.#remaining) : 0;
-    return { remaining, resetSeconds, blockedSeconds };
+    const agreed = resetSeconds > 0 ? this.#agreement.save(now) : undefined;
+    return { remaining, resetSeconds, blockedSeconds, ...(agreed && { agreed }) };
   }
 
   /** Restores what `saveRemaining` returned `elapsed` seconds ago. */
   restoreRemaining(saved: RemainingState, elapsed: number, now: number): void {
-    const { remaining, resetSeconds, blockedSeconds } = saved;
+    const { remaining, resetSeconds, blockedSeconds, agreed } = saved;
     if (blockedSeconds > elapsed) this.block(blockedSeconds - elapsed, now);
     const seconds = resetSeconds - elapsed;
     if (seconds <= 0) return;
     this.#remaining = remaining;
     this.#resetAt = now + seconds;
+    if (agreed !== undefined) this.#agreement.restore(agreed, elapsed, now);
     this.#pacer.spread(remaining, Math.max(seconds, 1), this.#options.burstShare, now);
   }
 
@@ -297,21 +290,11 @@ export class ServerPolicy {
     this.#isPaced = false;
   }
 
-  #confirmReset(reset: number, isAssumed: boolean, now: number): void {
-    // So far away, numbers are the same a second later: two reports of it do not agree, they cannot differ.
-    const isVague = isAssumed || reset >= Number.MAX_SAFE_INTEGER;
-    if (isVague || Math.abs(reset - this.#agreedReset) > AGREEING_SECONDS) {
-      this.#agreedReset = reset;
-      this.#agreedSince = now;
-    }
-    this.#agreedUntil = isVague ? -Infinity : now;
-  }
-
   /** The time from which a request is sent, whatever the server has reported. */
   get #probeAt(): number {
     const { maxWaitSeconds, maxConfirmedWaitSeconds } = this.#options;
     const probeAt = this.#lastEventAt + maxWaitSeconds;
-    if (this.#agreedUntil - this.#agreedSince < CONFIRMING_SECONDS) return probeAt;
+    if (!this.#agreement.isConfirmed) return probeAt;
     const confirmedAt = Math.min(this.#resetAt, this.#lastEventAt + maxConfirmedWaitSeconds);
     return Math.max(probeAt, confirmedAt);
   }

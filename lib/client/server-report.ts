@@ -39,6 +39,16 @@ export interface RemainingState {
   readonly resetSeconds: number;
   /** Seconds for which no request may be sent. */
   readonly blockedSeconds: number;
+  /** Not there if no reports agree on the reset. */
+  readonly agreed?: SavedAgreement;
+}
+
+/** What a snapshot keeps of the reports that agree on a reset. */
+export interface SavedAgreement {
+  /** Seconds until the reset. */
+  readonly resetSeconds: number;
+  /** Seconds from the first to the last report that agrees on it. */
+  readonly seconds: number;
 }
 
 /** What a snapshot keeps of a policy's window. */

@@ -20,6 +20,11 @@ export interface SavedLimit {
   readonly resetSeconds: number;
   /** Seconds for which no request may be sent. */
   readonly blockedSeconds: number;
+  /**
+   * The seconds until the reset on which responses agreed, and those from the first to the last of them. Not there if they
+   * did not agree.
+   */
+  readonly agreed?: { readonly resetSeconds: number; readonly seconds: number };
 }
 
 /** A policy in a snapshot that the server reported, with what is spent of its window. */
@@ -112,6 +117,10 @@ export function readSnapshot(
     requireAmount(fields, 'resetSeconds');
     requireAmount(fields, 'blockedSeconds');
     if (fields['quota'] !== null) requireAmount(fields, 'quota');
+    if (fields['agreed'] === undefined) continue;
+    const agreed = requireRecord(fields['agreed'], 'agreed of the snapshot');
+    requireAmount(agreed, 'resetSeconds');
+    requireAmount(agreed, 'seconds');
   }
   for (const policy of requireArray(snapshot, 'told')) {
     const fields = requireKey(policy, 'a server policy of the snapshot');

@@ -5,7 +5,13 @@ import { ifKnown } from '../limiters/stats.js';
 import { DutyCycle } from './duty-cycle.js';
 import { sentKey } from './keys.js';
 import { encodeSeconds, type ListedFleet, type ListedSharedBans } from './messages.js';
-import type { FleetFigures, Fleets, WatchedFleet, WatchedSharedBans } from './watched-fleets.js';
+import type {
+  FleetFigures,
+  Fleets,
+  RuleFleetFigures,
+  WatchedFleet,
+  WatchedSharedBans,
+} from './watched-fleets.js';
 
 /** Processes report as often. */
 const REFRESH_SECONDS = 5;
@@ -18,10 +24,12 @@ export interface FleetListing {
   readonly sharedBans: readonly ListedSharedBans[];
 }
 
+type Figures = FleetFigures | RuleFleetFigures;
+
 /** A reading of one limit. */
 interface Reading {
   readonly at: number;
-  readonly figures: FleetFigures;
+  readonly figures: Figures;
 }
 
 export class FleetFeed {
@@ -78,24 +86,29 @@ function unknownFleet(name: string): ListedFleet {
 
 /** `before`: the reading before this one, for the rates. */
 function listedFleet(name: string, { at, figures }: Reading, before?: Reading): ListedFleet {
-  const { nodes, verdicts, offenders } = figures;
-  const all = [verdicts.allow, verdicts.delay, verdicts.disconnect] as const;
+  const [allow, delay, disconnect] = totalsOf(figures);
+  const past = totalsOf(before?.figures ?? figures);
   const seconds = before === undefined ? 0 : (at - before.at) / 1000;
-  const past = before?.figures.verdicts ?? verdicts;
-  const grown = [
-    verdicts.allow - past.allow,
-    verdicts.delay + verdicts.disconnect - past.delay - past.disconnect,
-  ] as const;
+  const grown = [allow - past[0], delay + disconnect - past[1] - past[2]] as const;
   // Totals begin with 0 again if the store has lost its data.
   const isRate = seconds > 0 && grown.every((count) => count >= 0);
   return {
     name,
     isLost: false,
-    nodes,
-    verdicts: all,
+    nodes: figures.nodes,
+    verdicts: [allow, delay, disconnect],
     perSecond: isRate ? [rate(grown[0], seconds), rate(grown[1], seconds)] : null,
-    offenders: offenders.map(({ key, refusals }) => ({ ...sentKey(key), refusals })),
+    offenders: figures.offenders.map(({ key, ...offender }) => ({ ...offender, ...sentKey(key) })),
   };
+}
+
+function totalsOf(figures: Figures): [allowed: number, delayed: number, disconnected: number] {
+  if ('verdicts' in figures) {
+    const { allow, delay, disconnect } = figures.verdicts;
+    return [allow, delay, disconnect];
+  }
+  const { allow, delay, banned, denied } = figures.outcomes;
+  return [allow, delay, banned + denied];
 }
 
 function rate(count: number, seconds: number): number {

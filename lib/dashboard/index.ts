@@ -29,6 +29,7 @@ export type { DashboardOptions } from './options.js';
 export type {
   FleetFigures,
   NamedFleets,
+  RuleFleetFigures,
   WatchedFleet,
   WatchedSharedBans,
 } from './watched-fleets.js';

@@ -121,7 +121,14 @@ export interface ListedFleet {
   /** Checks per second between the last two answers; null without them. */
   readonly perSecond: readonly [allowed: number, refused: number] | null;
   /** The worst one first. */
-  readonly offenders: readonly (PeerKey & { readonly refusals: number })[];
+  readonly offenders: readonly ListedOffender[];
+}
+
+/** A peer that processes have refused. */
+export interface ListedOffender extends PeerKey {
+  /** The scope of the key, of shared rules. */
+  readonly scope?: string;
+  readonly refusals: number;
 }
 
 /** Bans that all processes share. */

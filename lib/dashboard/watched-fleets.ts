@@ -12,10 +12,22 @@ export interface FleetFigures {
   readonly offenders: readonly { readonly key: string; readonly refusals: number }[];
 }
 
-/** A `SharedRateLimiter`. */
+/** What all processes of shared rules have done, as `SharedRuleLimiter.getFleetStats` returns it. */
+export interface RuleFleetFigures {
+  readonly nodes: number;
+  readonly outcomes: Readonly<Record<'allow' | 'delay' | 'banned' | 'denied', number>>;
+  /** The keys that were refused most, the worst one first. */
+  readonly offenders: readonly {
+    readonly scope: string;
+    readonly key: string;
+    readonly refusals: number;
+  }[];
+}
+
+/** A `SharedRateLimiter` or a `SharedRuleLimiter`. */
 export interface WatchedFleet {
   /** Makes one call of the store. */
-  getFleetStats(): Promise<FleetFigures>;
+  getFleetStats(): Promise<FleetFigures | RuleFleetFigures>;
 }
 
 /** `SharedBans`. */
@@ -46,7 +58,7 @@ export function namedFleets(given: unknown): Fleets {
     if (isFleet(shared)) limits.push([name, shared]);
     else if (isSharedBans(shared)) bans.push([name, shared]);
     else {
-      const accepted = 'a SharedRateLimiter or SharedBans';
+      const accepted = 'a SharedRateLimiter, a SharedRuleLimiter or SharedBans';
       throw invalidValue('ERR_LIMITER_OPTION', `shared[${show(name)}]`, shared, accepted);
     }
   }

@@ -23,11 +23,8 @@ export type {
 export type { SharedPolicyLimiterOptions } from './quota/options.js';
 export { SharedPolicyLimiter, type SharedQuotaStats } from './quota/shared-policy-limiter.js';
 export type { SharedRuleLimiterOptions, SharedRuleMode } from './rules/options.js';
-export {
-  SharedRuleLimiter,
-  type SharedRuleLimiterEvents,
-  type SharedRuleStats,
-} from './rules/shared-rule-limiter.js';
+export { SharedRuleLimiter } from './rules/shared-rule-limiter.js';
 export { SharedRulePeer } from './rules/shared-rule-peer.js';
+export type { SharedRuleLimiterEvents, SharedRuleStats } from './rules/shared-rule-stats.js';
 export type { RedisClient } from './store/client.js';
 export type { ShardState, StateChange, StoreCounters } from './store/shard-health.js';

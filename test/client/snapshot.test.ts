@@ -191,6 +191,61 @@ it('a snapshot keeps a limit on concurrent requests', () => {
   expect(fresh.limiter.tryLease()).toBeNull();
 });
 
+describe('a snapshot keeps that responses agreed on a reset', () => {
+  /** Returns a limiter of which nothing remains for an hour, by reports of so many seconds. */
+  const spent = (seconds: number, { wall, start }: ReturnType<typeof processes>) => {
+    const { limiter, clock } = start();
+    limiter.update(left(1, 3600));
+    clock.now += seconds;
+    wall.now += seconds;
+    limiter.update(left(0, 3600 - seconds));
+    return throughJson(limiter.snapshot());
+  };
+
+  it.each([
+    ['confirmed', 10, 0, 3591.5],
+    ['confirmed before a pause', 10, 100, 3491.5],
+    ['not confirmed', 9, 0, 600],
+  ])('so a probe is sent at the reset or after maxWaitSeconds: %s', (_, seconds, pause, delay) => {
+    const all = processes(THREE_HOURS, { algorithm: 'sliding', random: () => 0.5 });
+    const snapshot = spent(seconds, all);
+    all.wall.now += pause;
+    const { limiter } = all.start();
+    limiter.restore(snapshot);
+    // A second and half of three are the margin and the jitter.
+    expect(limiter.delaySeconds()).toBeCloseTo(delay === 600 ? 600 : delay + 1, 6);
+  });
+
+  it('and further responses of the next process go on agreeing', () => {
+    const all = processes(THREE_HOURS, { algorithm: 'sliding' });
+    const snapshot = spent(9, all);
+    all.wall.now += 100;
+    const { limiter, clock } = all.start();
+    limiter.restore(snapshot);
+    clock.now += 1;
+    limiter.update(left(0, 3490));
+    expect(limiter.delaySeconds()).toBeCloseTo(3491, 6);
+  });
+
+  it('unless it is of a version without that', () => {
+    const all = processes(THREE_HOURS, { algorithm: 'sliding' });
+    const snapshot = spent(10, all);
+    const limits = snapshot.limits.map(({ agreed: _, ...limit }) => limit);
+    const { limiter } = all.start();
+    limiter.restore({ ...snapshot, limits });
+    expect(limiter.delaySeconds()).toBe(600);
+  });
+
+  it('but not on one that is too far away, whatever the snapshot says', () => {
+    const all = processes(THREE_HOURS, { algorithm: 'sliding' });
+    const [limit] = spent(10, all).limits;
+    const far = { ...limit, resetSeconds: 1e300, agreed: { resetSeconds: 1e300, seconds: 1e300 } };
+    const { limiter } = all.start();
+    limiter.restore({ ...spent(10, all), limits: [far] });
+    expect(limiter.delaySeconds()).toBe(600);
+  });
+});
+
 it('a snapshot can be restored after infinite values from a server', () => {
   const { limiter } = limited(THREE_HOURS);
   const info = said({ retryAfterSeconds: Infinity });
@@ -271,6 +326,15 @@ describe('PolicyLimiter.restore', () => {
       'remaining of the snapshot must be',
     ],
     [{ ...good, limits: [{ ...limit, quota: '7' }] }, 'quota of the snapshot must be'],
+    [{ ...good, limits: [{ ...limit, agreed: 7 }] }, 'agreed of the snapshot must be an object'],
+    [
+      { ...good, limits: [{ ...limit, agreed: { resetSeconds: 1, seconds: -1 } }] },
+      'seconds of the snapshot must be a finite number of at least 0',
+    ],
+    [
+      { ...good, limits: [{ ...limit, agreed: { resetSeconds: null, seconds: 1 } }] },
+      'resetSeconds of the snapshot must be a finite number of at least 0',
+    ],
     [{ ...good, told: undefined }, 'told of the snapshot must be an array'],
     [{ ...good, told: [{ ...window, unit: 7 }] }, 'unit of the snapshot must be a string'],
     [{ ...good, told: [{ ...window, staysSeconds: -1 }] }, 'staysSeconds of the snapshot must'],

@@ -129,6 +129,24 @@ describe('A shared limit on the dashboard', () => {
     expect(calls).toBe(2);
   });
 
+  test('may be a SharedRuleLimiter, with offenders of scopes', async () => {
+    const limits = {
+      async getFleetStats() {
+        return {
+          nodes: 2,
+          outcomes: { allow: 5, delay: 3, banned: 2, denied: 1 },
+          offenders: [{ scope: 'address', key: '203.0.113.7', refusals: 6 }],
+        };
+      },
+    };
+    const feed = new FleetFeed(namedFleets({ limits }));
+    await listed(feed);
+    expect(await listed(feed)).toMatchObject({
+      verdicts: [5, 3, 3],
+      offenders: [{ scope: 'address', key: '203.0.113.7', length: 11, refusals: 6 }],
+    });
+  });
+
   test('may be a SharedRateLimiter', async () => {
     const messages = new SharedRateLimiter({ mode: 'local', rateLimit: 1, burstLimit: 2 });
     for (let n = 0; n < 5; n += 1) messages.check('flooder');

@@ -108,8 +108,9 @@ void testRandomDamage() {
 }
 
 // All groups of all pages but one are full, and their counts are about to wrap around: what is
-// inserted is not found. `size` is that of all tables; if `hasPunishments`, their pages have room.
-void testLostRecords(size_t size, bool hasPunishments) {
+// inserted is not found. `size` is that of all tables; one of these has no room at all. Their order
+// in each scope: records, offenders, punishments.
+void testLostRecords(size_t size, size_t fullTable) {
   TestFile file;
   SharedRules rules;
   attach(rules, file, 1000);
@@ -120,8 +121,7 @@ void testLostRecords(size_t size, bool hasPunishments) {
   constexpr size_t kGroup = sizeof(Group<Offender>);
   for (size_t at = 0; at < layout.shards * layout.pageBytes; at += kGroup) {
     unsigned char* const group = rules.region().bytes() + layout.pagesAt() + at;
-    const bool isOfPunishments = at / kPage / layout.shards % 3 == 2;
-    const bool isFull = at % kPage / kGroup != 7 || (isOfPunishments && !hasPunishments);
+    const bool isFull = at % kPage / kGroup != 7 || at / kPage / layout.shards == fullTable;
     std::memset(group, isFull ? 1 : 0, Group<Offender>::kSlots);
     std::memset(group + sizeof(Tags), 0xff, sizeof(uint16_t));
   }
@@ -136,7 +136,8 @@ void testLostRecords(size_t size, bool hasPunishments) {
 void testDamage() {
   testRandomDamage();
   for (const size_t size : {size_t{0}, size_t{1}, ~size_t{0}}) {
-    for (const bool hasPunishments : {true, false}) testLostRecords(size, hasPunishments);
+    for (const size_t fullTable : {size_t{2}, size_t{3}, size_t{6}})
+      testLostRecords(size, fullTable);
   }
 }
 

@@ -8,7 +8,7 @@ import { TESTS_NATIVE } from '../support/limiters.js';
 import { Round, type RoundOptions } from './differential-round.js';
 import { PRIVATE_CORES } from './subject.js';
 
-const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 50_000);
+const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 20_000);
 const PER_SEED = 2500;
 const HISTORY = 12;
 const SEEDS = Array.from({ length: Math.ceil(OPERATIONS / PER_SEED) }, (_, n) => n + 1);

@@ -50,9 +50,6 @@ const BY_PROGRAM: readonly (keyof RulesCore)[] = [
   ...(['check', 'checkPeer', 'peek', 'look', 'refund', 'charge'] as const),
 ];
 
-/** The calls before which the facade adopts the current rules. */
-const BY_SLOT: readonly (keyof RulesCore)[] = ['snapshot', 'saveSingle'];
-
 /** A cleanup in steps is of one limiter. */
 const IN_STEPS: readonly (keyof RulesCore)[] = ['cleanup', 'isCleaning'];
 
@@ -105,7 +102,6 @@ class Pair {
     if (method === 'update') return this.#update(...(given as [RulePlan, number?]));
     const isByProgram = BY_PROGRAM.includes(method);
     if (isByProgram && (given[2] as number) >= plan.plans * plan.actions) this.adopt();
-    if (BY_SLOT.includes(method) && !core.isCurrent()) this.adopt();
     const call = core[method] as (...given: unknown[]) => unknown;
     for (;;) {
       const result = call.apply(core, given);

@@ -66,7 +66,9 @@ export function offerFleet({ hasFleets, hasSharedBans, limiters }: Hello): void 
 export function showFleet({ fleets: listed, sharedBans }: Listing): void {
   fleets.show(listed);
   const refused = listed.flatMap(({ name, offenders }) =>
-    offenders.map((peer) => ({ ...peer, of: name })),
+    offenders.map(({ scope, ...peer }) => {
+      return { ...peer, of: scope === undefined ? name : `${name} / ${scope}` };
+    }),
   );
   offenders.show(refused.sort((a, b) => b.refusals - a.refusals));
   const banned = sharedBans.flatMap(({ name, bans }) => bans.map((ban) => ({ ...ban, of: name })));

@@ -37,6 +37,7 @@ import {
 } from './rule-request.js';
 import { RuleStore } from './rule-store.js';
 import { RuleTables } from './rule-tables.js';
+import { RuleUpdates } from './rule-updates.js';
 
 /**
  * How a check may be answered. `local`: only if no reply of the store is needed. `ahead`: at once, with a request that
@@ -62,6 +63,8 @@ export interface ResolvedCall {
 
 export interface SharedRulesListener {
   onState(change: StateChange): void;
+  /** The rules have been replaced. */
+  onRules(): void;
   onFailure(error: Error): void;
 }
 
@@ -77,6 +80,7 @@ export class SharedRules {
   readonly #checks: RuleChecks;
   readonly #clock: ReplyClock;
   readonly #punisher: RulePunisher;
+  readonly #updates: RuleUpdates;
 
   constructor(config: SharedRuleConfig, context: LimiterContext, listener: SharedRulesListener) {
     const { scopes, book, mode, maxPeers } = config;
@@ -85,10 +89,20 @@ export class SharedRules {
     this.#clock = new ReplyClock(config.clock ?? countingPauses(monotonicSeconds));
     const now = () => this.#clock.readInReply();
     this.#judge = new RuleJudge(scopes, book.plan, selectEngine(config.engine), maxPeers, now);
-    this.store = new RuleStore(config, RuleBuckets.longestRefill(book), (change) => {
+    this.#updates = new RuleUpdates(
+      context,
+      (next) => {
+        this.#use(next);
+        listener.onRules();
+      },
+      (error) => listener.onFailure(error),
+    );
+    const onState = (change: StateChange) => {
       this.failures.reset();
       listener.onState(change);
-    });
+    };
+    const longest = RuleBuckets.longestRefill(book);
+    this.store = new RuleStore(config, longest, onState, this.#updates);
     this.#buckets = new RuleBuckets(scopes, this.store, book);
     this.failures = new RuleFailures(config, this.store, this.#buckets, {
       currentPlan: () => this.#judge.plan,
@@ -208,12 +222,22 @@ export class SharedRules {
     this.#checks.release(scope, idOf(key));
   }
 
-  /** Replaces the rules. @throws `ERR_LIMITER_MEMORY` */
-  use(book: RuleBook): void {
-    this.#judge.use(book.plan);
-    this.#tables?.use(book, this.#context.book);
-    this.#buckets.use(book);
-    this.store.setLongestRefill(RuleBuckets.longestRefill(book));
+  /** Replaces sections of the rules of all nodes. @throws (rejects with) `ERR_LIMITER_OPTION`, `ERR_LIMITER_STORE` */
+  update(given: Readonly<Record<string, unknown>>): Promise<void> {
+    return this.store.watch.change(() => this.#updates.textWith(given));
+  }
+
+  /** @throws `ERR_LIMITER_MEMORY` */
+  #use(book: RuleBook): void {
+    const { book: before } = this.#context;
+    if (book.plan !== before.plan) {
+      this.#judge.use(book.plan);
+      this.#tables?.use(book, before);
+      this.#buckets.use(book);
+      this.failures.reset();
+      this.store.setLongestRefill(RuleBuckets.longestRefill(book));
+    }
+    this.#context.use(book);
   }
 
   get leasedTokens(): number {

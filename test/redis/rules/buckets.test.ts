@@ -61,7 +61,7 @@ describe.each(['leased', 'strict'] as const)('SharedRuleLimiter in mode %s', (mo
   it('keeps it by a lowered rate from the first check on, also one that is refused', async () => {
     const node = await start(options(mode, 100, 100));
     await world.check(node, 'a', 60);
-    await run(Promise.resolve(node.update({ rules: rule(0.1, 100) })));
+    await run(node.update({ rules: rule(0.1, 100) }));
     expect((await world.check(node, 'a', 90)).outcome).toBe('delay');
     await world.time.run(60);
     const left = await remaining(node);
@@ -84,7 +84,7 @@ describe('SharedRuleLimiter in mode leased', () => {
     const node = await start(options('leased', 0.001, 100));
     for (let n = 0; n < 12; n += 1) await world.check(node, 'a');
     expect(node.getStats().leasedTokens).toBeGreaterThan(5);
-    await run(Promise.resolve(node.update({ rules: rule(0.001, 14) })));
+    await run(node.update({ rules: rule(0.001, 14) }));
     expect(await spendAll(node)).toBe(2);
   });
 
@@ -96,7 +96,7 @@ describe('SharedRuleLimiter in mode leased', () => {
         node.update({ rules: { ...rule(0.001, 100), more: { scope: 'account', rateLimit: 1 } } }),
       ),
     );
-    await run(Promise.resolve(node.update({ rules: rule(0.001, 100) })));
+    await run(node.update({ rules: rule(0.001, 100) }));
     const { calls } = node.getStats().store;
     expect((await world.check(node, 'a')).outcome).toBe('allow');
     expect(node.getStats().store.calls).toBe(calls);
