@@ -5,6 +5,8 @@ import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import type { ObservableGuard } from '../guard/guard-stats.js';
 import { ifKnown, type Verdicts } from '../limiters/stats.js';
 import { BanEvents } from './ban-events.js';
+import { DutyCycle } from './duty-cycle.js';
+import { FleetFeed } from './fleet.js';
 import { sentKey } from './keys.js';
 import { listedGuards } from './listed-guards.js';
 import { listedRules } from './listed-rules.js';
@@ -20,6 +22,7 @@ import {
   type Sample,
 } from './messages.js';
 import { type Reading, readAll, type Shown, type Totals } from './shown.js';
+import type { Fleets } from './watched-fleets.js';
 
 /** The number of samples that are kept: five minutes at one sample per second. */
 export const MAX_SAMPLES = 300;
@@ -37,6 +40,7 @@ export class Feed {
   readonly #sampling = new DutyCycle();
   readonly #listing = new DutyCycle();
   readonly #banEvents: BanEvents;
+  readonly #fleet: FleetFeed;
   #previous: readonly Reading[];
   #rules: readonly ListedRule[];
   #listedGuards: readonly ListedGuard[];
@@ -45,13 +49,18 @@ export class Feed {
   /** The whole keys that the latest listing has truncated, by hash. */
   readonly #truncated = new Map<string, string>();
 
-  constructor(shown: readonly Shown[], guards: Guards = []) {
+  constructor(
+    shown: readonly Shown[],
+    guards: Guards = [],
+    fleets: Fleets = { limits: [], bans: [] },
+  ) {
     this.#shown = shown;
     this.#guards = guards;
     this.#previous = readAll(shown);
     this.#rules = listedRules(shown, this.#previous, [], 1);
     this.#listedGuards = listedGuards(guards);
     this.#banEvents = new BanEvents(shown);
+    this.#fleet = new FleetFeed(fleets);
     this.#loop.enable();
   }
 
@@ -87,7 +96,13 @@ export class Feed {
   listing(force = false): Listing {
     this.#latest = this.#listing.run(() => this.#list(), force) ?? this.#latest;
     const [rules, guards] = [this.#rules, this.#listedGuards];
-    return { ...this.#latest, began: this.#banEvents.latest, rules, guards };
+    return {
+      ...this.#latest,
+      ...this.#fleet.listing(),
+      began: this.#banEvents.latest,
+      rules,
+      guards,
+    };
   }
 
   /** Returns the whole key that the latest listing has truncated. */
@@ -137,21 +152,6 @@ export class Feed {
     const { max } = this.#loop;
     this.#loop.reset();
     return Math.max(0, round(max / 1e6 - LOOP_RESOLUTION_MS));
-  }
-}
-
-/** Limits the share of time that expensive work takes: after each run it waits for 49 times its duration. */
-class DutyCycle {
-  #notBefore = 0;
-
-  /** Returns undefined, without running `work`, if it is not due and `force` is false. */
-  run<T>(work: () => T, force = false): T | undefined {
-    const started = performance.now();
-    if (started < this.#notBefore && !force) return undefined;
-    const result = work();
-    const ended = performance.now();
-    this.#notBefore = ended + 49 * (ended - started);
-    return result;
   }
 }
 

@@ -26,6 +26,13 @@ export type {
 export type { ObservableLimiter as WatchedLimiter } from '../limiters/stats.js';
 export type { NamedLimiters, ObservableRules as WatchedRules } from '../rules/observable.js';
 export type { DashboardOptions } from './options.js';
+export type {
+  FleetFigures,
+  NamedFleets,
+  RuleFleetFigures,
+  WatchedFleet,
+  WatchedSharedBans,
+} from './watched-fleets.js';
 
 /** The maximum number of seconds between two events, by which the page detects a server that hangs. */
 const ALIVE_SECONDS = 3;
@@ -96,7 +103,7 @@ class DashboardServer {
   constructor(settings: DashboardSettings) {
     this.#settings = settings;
     this.#access = new Access(settings.token);
-    this.#feed = detached(() => new Feed(settings.shown, settings.guards));
+    this.#feed = detached(() => new Feed(settings.shown, settings.guards, settings.fleets));
     this.#actions = new Actions(settings, this.#feed);
     this.#timers = detached(() => [
       setInterval(() => this.#tick(), settings.intervalSeconds * 1000).unref(),
@@ -235,7 +242,7 @@ class DashboardServer {
   }
 
   #hello(): Hello {
-    const { title, allowLift, allowBan, intervalSeconds, shown, guards } = this.#settings;
+    const { title, allowLift, allowBan, intervalSeconds, shown, guards, fleets } = this.#settings;
     return {
       title,
       allowLift,
@@ -244,6 +251,8 @@ class DashboardServer {
       historySeconds: MAX_SAMPLES * intervalSeconds,
       hasRules: shown.some((each) => 'rules' in each),
       hasGuards: guards.length > 0,
+      hasFleets: fleets.limits.length > 0,
+      hasSharedBans: fleets.bans.length > 0,
       limiters: shown.map((each) => aboutOf(each, allowBan)),
       samples: this.#feed.samples,
       listing: this.#feed.listing(),

@@ -24,6 +24,10 @@ export interface Hello {
   readonly hasRules: boolean;
   /** Whether there is a guard. */
   readonly hasGuards: boolean;
+  /** Whether there are shared limits. */
+  readonly hasFleets: boolean;
+  /** Whether there are shared bans. */
+  readonly hasSharedBans: boolean;
   /** Each limiter, and of a RuleLimiter the whole and then each scope. */
   readonly limiters: readonly About[];
   /** Oldest first. */
@@ -86,6 +90,10 @@ export interface Listing {
   readonly rules: readonly ListedRule[];
   /** The guards as of the last sample, in the order of the option. */
   readonly guards: readonly ListedGuard[];
+  /** Shared limits, in the order of the option. */
+  readonly fleets: readonly ListedFleet[];
+  /** Shared bans, in the order of the option. */
+  readonly sharedBans: readonly ListedSharedBans[];
 }
 
 /** The listing before the first one. */
@@ -97,7 +105,40 @@ export const NO_LISTING: Listing = {
   began: [],
   rules: [],
   guards: [],
+  fleets: [],
+  sharedBans: [],
 };
+
+/** What all processes of a shared limit have done. */
+export interface ListedFleet {
+  readonly name: string;
+  /** Whether the store has not answered the last question: the rest is of an earlier answer. */
+  readonly isLost: boolean;
+  /** Processes; null before the first answer. */
+  readonly nodes: number | null;
+  /** Totals; null before the first answer. */
+  readonly verdicts: readonly [allowed: number, delayed: number, disconnected: number] | null;
+  /** Checks per second between the last two answers; null without them. */
+  readonly perSecond: readonly [allowed: number, refused: number] | null;
+  /** The worst one first. */
+  readonly offenders: readonly ListedOffender[];
+}
+
+/** A peer that processes have refused. */
+export interface ListedOffender extends PeerKey {
+  /** The scope of the key, of shared rules. */
+  readonly scope?: string;
+  readonly refusals: number;
+}
+
+/** Bans that all processes share. */
+export interface ListedSharedBans {
+  readonly name: string;
+  /** The number of bans in force. */
+  readonly banned: number;
+  /** The longest of them, longest first. */
+  readonly bans: readonly (PeerKey & { readonly secondsLeft: Seconds })[];
+}
 
 /** A guard: its connections now, and its totals by reason. */
 export interface ListedGuard {
@@ -125,15 +166,19 @@ export interface ListedRule {
   readonly dryRunRefused: number;
 }
 
-export interface Listed {
-  /** The index of the limiter in `Hello.limiters`. */
-  readonly limiter: number;
+/** The key of a peer. */
+export interface PeerKey {
   /** Any text: the peer may have chosen it. Truncated to `MAX_KEY_UNITS` code units. */
   readonly key: string;
   /** A short hash of the whole key, if `key` is truncated: it distinguishes keys with the same beginning. */
   readonly hash?: string;
   /** The length of the whole key, in code units. */
   readonly length: number;
+}
+
+export interface Listed extends PeerKey {
+  /** The index of the limiter in `Hello.limiters`. */
+  readonly limiter: number;
   readonly violations: number;
 }
 

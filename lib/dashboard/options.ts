@@ -5,14 +5,20 @@ import { positive, readOptions } from '../common/options.js';
 import { type NamedGuards, namedGuards, type ObservableGuard } from '../guard/guard-stats.js';
 import { type NamedLimiters, namedLimiters } from '../rules/observable.js';
 import { type Shown, shownOf } from './shown.js';
+import { type Fleets, type NamedFleets, namedFleets } from './watched-fleets.js';
 
 /** The options of `createDashboard`. */
 export interface DashboardOptions {
   /**
-   * The limiters to show, by the names that the page shows. At least one. Of a RuleLimiter the page shows the whole, each
+   * The limiters to show, by the names that the page shows. At least one, unless there is `shared`. Of a RuleLimiter the page shows the whole, each
    * scope that is not single, as `name / scope`, and a table of its rules.
    */
-  limiters: NamedLimiters;
+  limiters?: NamedLimiters | undefined;
+  /**
+   * Shared limits and bans of relay-limiter/redis, by the names that the page shows. The page shows what all their processes
+   * have done, and asks the store of each limit at most once in five seconds while a page is open. Default: none.
+   */
+  shared?: NamedFleets | undefined;
   /**
    * Guards of relay-limiter/ws and relay-limiter/net, by the names that the page shows. The page has a table of their
    * connections and of what they refused, by reason. Default: none.
@@ -42,6 +48,7 @@ export interface DashboardOptions {
 export interface DashboardSettings {
   readonly shown: readonly Shown[];
   readonly guards: readonly (readonly [name: string, guard: ObservableGuard])[];
+  readonly fleets: Fleets;
   readonly token: string | undefined;
   readonly title: string;
   readonly allowLift: boolean;
@@ -53,6 +60,7 @@ export interface DashboardSettings {
 
 const OPTIONS = [
   'limiters',
+  'shared',
   'guards',
   'token',
   'title',
@@ -88,8 +96,21 @@ export function readSettings(options: DashboardOptions): DashboardSettings {
   if (typeof path !== 'string' || !/^\/[^?#]*$/.test(path)) {
     throw invalidValue('ERR_LIMITER_OPTION', 'path', path, 'a path that begins with /');
   }
-  const shown = shownOf(namedLimiters(given['limiters']));
+  const fleets = namedFleets(given['shared']);
+  const hasFleets = fleets.limits.length + fleets.bans.length > 0;
+  const { limiters } = given;
+  const shown = limiters === undefined && hasFleets ? [] : shownOf(namedLimiters(limiters));
   const folder = path.replace(/\/+$/, '');
   const guards = namedGuards(given['guards']);
-  return { shown, guards, token, title, allowLift, allowBan, intervalSeconds, path: folder };
+  return {
+    shown,
+    guards,
+    fleets,
+    token,
+    title,
+    allowLift,
+    allowBan,
+    intervalSeconds,
+    path: folder,
+  };
 }

@@ -49,6 +49,41 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
   const number = async (page: Page, id: string) =>
     Number((await text(page, `#${id}`))?.replace(/,/g, ''));
 
+  test('it shows what all processes of shared limits have done, alone and beside limiters', async () => {
+    let calls = 0;
+    const messages = {
+      async getFleetStats() {
+        calls += 1;
+        const verdicts = { allow: 1000, delay: 2000, disconnect: 5 };
+        return { nodes: 4, verdicts, offenders: [{ key: 'flooder', refusals: 1999 }] };
+      },
+    };
+    const down = { getFleetStats: () => Promise.reject(new Error('no store')) };
+    const getBans = () => ({ count: 12, bans: [['mallory', 3600] as [string, number]] });
+    const shared = { messages, down, bans: { getBans, share() {} } };
+    for (const options of [{ limiters: undefined }, {}]) {
+      const { url } = await served({ shared, intervalSeconds: 0.2, ...options });
+      for (const width of [390, 1440]) {
+        const { page, wrong } = await open(url, { viewport: { width, height: 900 } });
+        await page.waitForSelector('#offenders tbody tr');
+        await expect
+          .poll(() => page.locator('#fleets tbody tr').allInnerTexts())
+          .toEqual([
+            expect.stringMatching(/^messages\s+4\s+[–0]\s+[–0]\s+2,005$/),
+            expect.stringMatching(/^down\s+the store does not answer(\s+–){4}$/),
+          ]);
+        expect(await page.innerText('#offenders tbody')).toMatch(/^flooder\s+messages\s+1,999$/);
+        expect(await page.innerText('#shared-bans tbody')).toMatch(/^mallory\s+bans\s+1 h 0 min$/);
+        expect(await text(page, '#shared-bans-note')).toBe('the 1 longest of 12');
+        expect(await page.isVisible('#allow-chart')).toBe('limiters' in options === false);
+        expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(width);
+        expect(wrong).toEqual([]);
+      }
+    }
+    // Of two dashboards, each with two pages.
+    expect(calls).toBeGreaterThan(0);
+  });
+
   test('it shows the flood rising, the ban appearing, the lifted ban disappearing', async () => {
     const { url, messages, books } = await served({ intervalSeconds: 0.2, title: 'Relay <1>' });
     const { page, wrong } = await open(url);

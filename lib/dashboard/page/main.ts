@@ -13,6 +13,7 @@ import {
 } from '../messages.js';
 import { lift, liftedBan } from './actions.js';
 import { lineChart, stackedChart } from './charts.js';
+import { offerFleet, showFleet } from './fleet.js';
 import { follow } from './follow.js';
 import { type GuardRow, guardRows } from './guards.js';
 import { PeerSearch } from './search.js';
@@ -140,6 +141,7 @@ follow({
     write(byId('title'), next.title);
     byId('rules-card').hidden = !next.hasRules;
     byId('guards-card').hidden = !next.hasGuards;
+    offerFleet(next);
     offerLimiters(next);
     showListing(next.listing);
     showSamples();
@@ -254,6 +256,7 @@ function showLists(): void {
   began.show(listing.began.filter(isChosen));
   rules.show(listing.rules.filter(isRuleShown));
   guards.show(guardRows(listing.guards));
+  showFleet(listing);
   if (hello !== undefined) {
     byId('lift-note').hidden = !hello.allowLift;
     write(byId('lift-note'), liftNote(hello.limiters));
