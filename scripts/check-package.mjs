@@ -125,7 +125,7 @@ function problemsOf({ status, output }) {
 /** Builds the addon in the installed package, as the README describes for platforms without a binary. */
 function buildErrors() {
   writeFileSync(join(temporary, 'package.json'), '{ "private": true, "type": "module" }\n');
-  const quiet = ['--no-audit', '--no-fund', '--loglevel=error'];
+  const quiet = ['--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
   const options = { cwd: temporary };
   const installed = npm(['install', `./${filename}`, '--ignore-scripts', ...quiet], options);
   if (installed.status !== 0) return [installed.output];

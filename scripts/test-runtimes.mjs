@@ -62,7 +62,7 @@ function install() {
   mkdirSync(folder);
   const { filename } = pack(folder);
   writeFileSync(join(folder, 'package.json'), '{ "private": true, "type": "module" }\n');
-  const quiet = ['--no-audit', '--no-fund', '--loglevel=error'];
+  const quiet = ['--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
   const installed = npm(['install', `./${filename}`, '--ignore-scripts', ...quiet], {
     cwd: folder,
   });
