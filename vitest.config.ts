@@ -10,6 +10,10 @@ const MACHINE = 'test/**/*.machine.test.ts';
  * a fifth of their time. Unit tests reset modules, which only transformed ones can be.
  */
 const AS_BUILT = { deps: { external: [/\/(dist|out)\//] } };
+/** Real tests mostly wait for processes, sockets and timers: more files at a time than most machines have cores. */
+const REAL_WORKERS = 6;
+/** Real tests that decide how the package is loaded. */
+const ALONE = ['test/recipes/recipes.real.test.ts'];
 /** Says which tests are skipped. */
 const FIND_SERVER = 'test/redis/support/find-server.ts';
 
@@ -37,16 +41,30 @@ export default defineConfig({
           sequence: { groupOrder: 0 },
         },
       },
-      // Real sockets, processes, stores and timers: what must never happen, and what happens in the end. These tests
-      // mostly wait, so there are more files at a time than cores.
+      // Real sockets, processes, stores and timers: what must never happen, and what happens in the end. They share
+      // processes: to start one for each file, with
+      // the package and its peers, took half the time.
       {
         extends: true,
         test: {
           name: 'real',
           include: [REAL],
+          exclude: [...configDefaults.exclude, ...ALONE],
           server: AS_BUILT,
           globalSetup: FIND_SERVER,
-          maxWorkers: 4,
+          isolate: false,
+          setupFiles: ['test/support/fresh-modules.ts', 'test/support/real-timers.ts'],
+          maxWorkers: REAL_WORKERS,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'real-alone',
+          include: ALONE,
+          server: AS_BUILT,
+          maxWorkers: REAL_WORKERS,
           sequence: { groupOrder: 1 },
         },
       },

@@ -19,6 +19,7 @@ import {
 import { basename } from 'node:path';
 import {
   areSourcesBuilt,
+  forgetAddon,
   forgetSources,
   isAddonBuilt,
   isAddonSettled,
@@ -26,6 +27,7 @@ import {
   recordAddon,
   recordSources,
 } from './built.mjs';
+import { lockBuild } from './lock.mjs';
 import { fail, node, nodeWithHeaders, require, root } from './tools.mjs';
 
 const LOG = 'build/addon.log';
@@ -128,8 +130,8 @@ async function buildPackage(tolerant) {
     recordSources();
   }
   if (!tolerant || !isAddonSettled()) {
-    compileAddon('.');
-    recordAddon();
+    forgetAddon();
+    if (compileAddon('.')) recordAddon();
   }
   if (isAddonBuilt()) {
     console.log('relay-limiter: built, with the native addon');
@@ -167,6 +169,7 @@ function isInstalled(name) {
   return existsSync(`${root}node_modules/${name}/package.json`);
 }
 
+await lockBuild();
 if (process.argv.includes('--bench')) {
   buildForBenchmark();
 } else {

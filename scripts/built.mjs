@@ -55,39 +55,35 @@ export function isAddonBuilt() {
 }
 
 /**
- * Returns true if there is nothing to compile: the addon was built from the present sources, or the present compilers
- * have already failed to compile them.
+ * Returns true if there is nothing to compile: the addon was built from the present sources, or it is missing as a tool
+ * is that compiles it. A failure of the compiler is not remembered, since the next attempt may succeed.
  */
 export function isAddonSettled() {
-  return readText(NATIVE.record) === addonState();
+  if (isAddonBuilt()) return readText(NATIVE.record) === digestOfAddon();
+  return missingTools().length > 0;
 }
 
 export function recordAddon() {
-  record(NATIVE.record, addonState());
+  record(NATIVE.record, digestOfAddon());
+}
+
+/** Deletes the record before a build, as `forgetSources` does. */
+export function forgetAddon() {
+  rmSync(`${root}${NATIVE.record}`, { force: true });
 }
 
 /** Returns the names of the tools that node-gyp needs and that do not run here. */
 export function missingTools() {
-  return tools()
-    .filter(({ version }) => version === undefined)
-    .map(({ name }) => name);
-}
-
-function addonState() {
-  const { version } = JSON.parse(readFileSync(`${root}package.json`, 'utf8'));
-  const inputs = `${version} ${process.arch} ${digestOf(NATIVE)}`;
-  return isAddonBuilt() ? `built ${inputs}` : `failed ${inputs} ${JSON.stringify(tools())}`;
-}
-
-/** Returns each tool with its version, undefined if the tool does not run. */
-function tools() {
-  // On Windows node-gyp finds its tools in the registry, which this script does not read. After installing them, run
-  // `npm run build`.
+  // On Windows node-gyp finds its tools in the registry, which this script does not read.
   if (process.platform === 'win32') return [];
-  return TOOLS.map(([name, command]) => {
-    const { status, stdout } = spawnSync(command, ['--version'], { encoding: 'utf8' });
-    return { name, version: status === 0 ? stdout.split('\n')[0] : undefined };
-  });
+  return TOOLS.filter(([, command]) => spawnSync(command, ['--version']).status !== 0).map(
+    ([name]) => name,
+  );
+}
+
+function digestOfAddon() {
+  const { version } = JSON.parse(readFileSync(`${root}package.json`, 'utf8'));
+  return `${version} ${process.arch} ${digestOf(NATIVE)}`;
 }
 
 function digestOf({ paths, files }) {

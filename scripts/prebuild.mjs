@@ -8,6 +8,7 @@
 
 import { cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { lockBuild } from './lock.mjs';
 import { targetsOn } from './targets.mjs';
 import { fail, node, nodeWithHeaders, require, root, run, table } from './tools.mjs';
 
@@ -20,6 +21,7 @@ const PORTABLE_FLAGS = '-U_FORTIFY_SOURCE -fno-stack-protector';
 const wanted = chosenTargets();
 const rows = [['target', 'size', 'glibc', 'libraries']];
 let skipped = 0;
+await lockBuild();
 for (const [index, target] of wanted.entries()) {
   process.stdout.write(`prebuilds: ${target.name} (${index + 1} of ${wanted.length}) ... `);
   const started = performance.now();

@@ -13,27 +13,38 @@ import {
   isAddonSettled,
   missingTools,
 } from './built.mjs';
+import { lockBuild } from './lock.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 requireNode();
-if (!isInstalled()) {
+if (!isReady()) {
   requireWritable();
-  console.log('relay-limiter: installing the development packages (once) ...');
-  install();
-  // The installation may have changed the TypeScript compiler.
-  forgetSources();
+  await lockBuild();
+  prepare();
 }
-// In a read-only folder the addon cannot be built, and a missing one is no error: the TypeScript engine runs.
-if (!areSourcesBuilt() || (isWritable() && !isAddonSettled())) {
-  requireWritable();
+if (process.argv.includes('--tests') && !isAddonBuilt()) requireNoAddon();
+
+/** In a read-only folder the addon cannot be built, and a missing one is no error: the TypeScript engine runs. */
+function isReady() {
+  return isInstalled() && areSourcesBuilt() && (isAddonSettled() || !isWritable());
+}
+
+/** Does nothing if another process has done it all meanwhile. */
+function prepare() {
+  if (!isInstalled()) {
+    console.log('relay-limiter: installing the development packages (once) ...');
+    install();
+    // The installation may have changed the TypeScript compiler.
+    forgetSources();
+  }
+  if (isReady()) return;
   const { status } = spawnSync(process.execPath, ['scripts/build.mjs', '--tolerant'], {
     cwd: root,
     stdio: 'inherit',
   });
   if (status !== 0) process.exit(status ?? 1);
 }
-if (process.argv.includes('--tests') && !isAddonBuilt()) requireNoAddon();
 
 function requireNode() {
   const { node } = readJson('package.json').engines;

@@ -1,13 +1,15 @@
 // scripts/setup.mjs, which `npm start` and `npm test` run first, in a small project of its own: one whose build counts
-// how often it ran, and makes no addon.
+// how often it ran, and makes an empty addon if there is a compiler and `CXX` does not name one that fails.
 
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   utimesSync,
@@ -20,14 +22,20 @@ import { ROOT } from './support/processes.js';
 
 const BUILD = `
   import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
-  import { recordAddon, recordSources } from './built.mjs';
-  mkdirSync('dist', { recursive: true });
+  import { forgetAddon, missingTools, recordAddon, recordSources } from './built.mjs';
+  import { lockBuild } from './lock.mjs';
+  await lockBuild();
+  for (const folder of ['dist', 'build/Release']) mkdirSync(folder, { recursive: true });
   writeFileSync('dist/index.js', '');
   appendFileSync('builds', 'built;');
   recordSources();
-  recordAddon();
+  forgetAddon();
+  if (missingTools().length === 0 && !process.env.CXX?.endsWith('failing-compiler')) {
+    writeFileSync('build/Release/relay_limiter.node', '');
+    recordAddon();
+  }
 `;
-const SCRIPTS = ['setup.mjs', 'built.mjs'];
+const SCRIPTS = ['setup.mjs', 'built.mjs', 'lock.mjs'];
 const [major, minor, patch] = process.versions.node.split('.').map(Number) as [
   number,
   number,
@@ -123,22 +131,60 @@ describe('Setup builds', () => {
   });
 
   // On Windows nobody looks for compilers.
+  test.skipIf(process.platform === 'win32')('an addon only once there is a compiler', () => {
+    const without = { env: { CXX: join(folder, 'no-compiler') } };
+    setup(without);
+    setup(without);
+    expect(builds()).toBe(1);
+    const env = { CXX: compiler('compiler') };
+    setup({ env });
+    setup({ env });
+    expect(builds()).toBe(2);
+  });
+
   test.skipIf(process.platform === 'win32')(
-    'an addon that could not be compiled only when there is another compiler',
+    'an addon again that could not be compiled, as the next attempt may succeed',
     () => {
-      const without = { env: { CXX: join(folder, 'no-compiler') } };
-      setup(without);
-      setup(without);
-      expect(builds()).toBe(1);
-      const program = join(folder, 'compiler');
-      writeFileSync(program, '#!/bin/sh\necho compiler 1\n', { mode: 0o755 });
-      setup({ env: { CXX: program } });
+      const failing = { env: { CXX: compiler('failing-compiler') } };
+      setup(failing);
+      setup(failing);
       expect(builds()).toBe(2);
-      writeFileSync(program, '#!/bin/sh\necho compiler 2\n', { mode: 0o755 });
-      setup({ env: { CXX: program } });
+      const env = { CXX: compiler('compiler') };
+      setup({ env });
+      setup({ env });
       expect(builds()).toBe(3);
     },
   );
+});
+
+/** Makes a program that `missingTools` takes for a compiler. */
+function compiler(name: string): string {
+  const program = join(folder, name);
+  writeFileSync(program, '#!/bin/sh\n', { mode: 0o755 });
+  return program;
+}
+
+describe('Of processes that build at the same time', () => {
+  test('each waits for the one before, and none builds what that has built', async () => {
+    // The lock of a process that ends with its input.
+    const holder = spawn(process.execPath, ['-e', 'process.stdin.resume()']);
+    mkdirSync(join(folder, 'out/.lock'), { recursive: true });
+    write(`out/.lock/${holder.pid}`, '');
+    const others = Array.from({ length: 3 }, () => {
+      const child = spawn(process.execPath, ['scripts/setup.mjs'], { cwd: folder });
+      return { said: once(child.stdout, 'data'), ended: once(child, 'exit') };
+    });
+    for (const [text] of await Promise.all(others.map(({ said }) => said))) {
+      expect(String(text)).toBe(
+        `relay-limiter: waiting for process ${holder.pid}, which builds here ...\n`,
+      );
+    }
+    expect(builds()).toBe(0);
+    holder.stdin.end();
+    expect(await Promise.all(others.map(({ ended }) => ended))).toEqual(Array(3).fill([0, null]));
+    expect(builds()).toBe(1);
+    expect(readdirSync(join(folder, 'out'))).toEqual(['.built']);
+  });
 });
 
 describe('Setup says in one line', () => {

@@ -16,11 +16,10 @@ import {
   VISITS,
   type Work,
 } from './machine-orders.js';
+import { type LaterCheck, laterChecks } from './timed-checks.js';
 
 /** Concurrent checks of a limiter that answers later. */
 const AT_ONCE = 100;
-
-type Check = (key: string) => Promise<unknown>;
 
 process.on('disconnect', () => process.exit());
 const say = (answer: object) => process.send?.(answer, () => {});
@@ -46,9 +45,8 @@ process.on('message', async (order: Order) => {
     if ('rest' in order) return rest();
     if (!('checks' in order)) return;
     const before = performance.now();
-    const wrong =
-      later === undefined ? checkAll(order.checks) : await checkLater(later, order.checks);
-    if (wrong > 0) throw new Error(`${wrong} answers were not as they should be`);
+    if (later === undefined) checkAll(order.checks);
+    else await laterChecks(later, sample, order.checks, AT_ONCE);
     say({ done: performance.now() - before });
   } catch (error) {
     say({ failed: error instanceof Error ? error.message : String(error) });
@@ -59,7 +57,7 @@ say({ ready: true });
 /** Each worker begins elsewhere. */
 let next = Math.floor(Math.random() * sample.length);
 
-function checkAll(checks: number): number {
+function checkAll(checks: number): void {
   let wrong = 0;
   for (let n = 0; n < checks; n += 1) {
     const [action, seconds] = (limiter as RateLimiter).check(sample[next] as string);
@@ -67,37 +65,29 @@ function checkAll(checks: number): number {
     if (action !== 'allow' && seconds !== STALLED_SECONDS) wrong += 1;
     next = next + 1 === sample.length ? 0 : next + 1;
   }
-  return wrong;
+  if (wrong > 0) throw new Error(`${wrong} answers were not as they should be`);
 }
 
-async function checkLater(check: Check, checks: number): Promise<number> {
-  let begun = 0;
-  let wrong = 0;
-  const one = async () => {
-    while (begun < checks) {
-      begun += 1;
-      next = next + 1 === sample.length ? 0 : next + 1;
-      await check(sample[next] as string).catch(() => {
-        wrong += 1;
-      });
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, one));
-  return wrong;
-}
-
-async function laterOf(kind: string): Promise<Check> {
+async function laterOf(kind: string): Promise<LaterCheck> {
   const limit = { points: BURST, duration: 86_400, keyPrefix: 'machine' };
   if (kind === CLUSTER) {
     if (!cluster.isWorker) throw new Error('it is no worker of node:cluster');
     const flexible = new RateLimiterCluster({ ...limit, timeoutMs: 60_000 });
-    return (key) => flexible.consume(key);
+    return (key) => isAllowed(flexible.consume(key));
   }
   if (kind !== REDIS) throw new Error(`no such limiter: ${kind}`);
   const client = createClient({ url: process.env['BENCH_REDIS_URL'] ?? '' });
   await client.connect();
   const flexible = new RateLimiterRedis({ ...limit, storeClient: client, useRedisPackage: true });
-  return (key) => flexible.consume(key);
+  return (key) => isAllowed(flexible.consume(key));
+}
+
+/** The other package rejects what it does not allow. */
+function isAllowed(answer: Promise<unknown>): Promise<boolean> {
+  return answer.then(
+    () => true,
+    () => false,
+  );
 }
 
 let work: Work | undefined;

@@ -3,11 +3,11 @@
 
 import { type ChildProcess, fork } from 'node:child_process';
 import cluster from 'node:cluster';
-import { existsSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { RateLimiterClusterMaster } from 'rate-limiter-flexible';
-import { RateLimiter, removeShared } from 'relay-limiter';
+import { RateLimiter } from 'relay-limiter';
 import { Peers } from '../keys.js';
+import { newTable } from '../tables.js';
 import { time, timeOf } from '../timing.js';
 import type { Case, Round } from './case.js';
 import {
@@ -27,8 +27,6 @@ import { timedChecks } from './timed-checks.js';
 const WORKER = fileURLToPath(new URL('./machine-worker.js', import.meta.url));
 /** Workers would warn that their table is removed in the end. */
 const QUIETLY = ['--no-warnings'];
-/** The folder of tables with names. It does not exist on every system. */
-const TABLES = '/dev/shm';
 const PRIVATE = 'private';
 const SHARED = 'shared';
 /** Checks of one round of all workers together. */
@@ -49,28 +47,6 @@ function limiterOf(
   });
   for (let n = 0; n < peers.size; n += 1) limiter.check(peers.key(n));
   return limiter;
-}
-
-/**
- * The name of a table that is removed when this process ends. A process that was killed has left its table: that is
- * removed, too.
- */
-function newTable(): string {
-  for (const file of existsSync(TABLES) ? readdirSync(TABLES) : []) {
-    const owner = /-bench-(\d+)$/.exec(file)?.[1];
-    if (owner !== undefined && !isRunning(Number(owner))) removeShared(`bench-${owner}`);
-  }
-  const name = `bench-${process.pid}`;
-  process.on('exit', () => removeShared(name));
-  return name;
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
 }
 
 const check: Case = {

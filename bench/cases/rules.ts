@@ -1,11 +1,18 @@
 // RuleLimiter against RateLimiter, and against three limiters of rate-limiter-flexible in a RateLimiterUnion: one scope by
-// key, three scopes by keys, opened peers, memory.
+// key, three scopes by keys, opened peers, memory. The same with a shared table, against a private one.
 
 import { setTimeout } from 'node:timers/promises';
 import { RateLimiterMemory, RateLimiterUnion } from 'rate-limiter-flexible';
-import { type EngineName, RateLimiter, RuleLimiter, type RuleLimiterOptions } from 'relay-limiter';
+import {
+  type EngineName,
+  RateLimiter,
+  RuleLimiter,
+  type RuleLimiterOptions,
+  removeShared,
+} from 'relay-limiter';
 import { RATE } from '../contestants.js';
 import { Peers, peerKey, shuffled } from '../keys.js';
+import { newTable } from '../tables.js';
 import { time, timeLater } from '../timing.js';
 import type { Case, Metric, Round } from './case.js';
 
@@ -20,6 +27,8 @@ const BASELINE = 'RateLimiter, native';
 const RULES_NATIVE = 'RuleLimiter, native';
 const RULES_TYPESCRIPT = 'RuleLimiter, TypeScript';
 const UNION = 'rate-limiter-flexible';
+const RULES_SHARED = 'RuleLimiter, shared';
+const SHARED_SIZES = [1_000, 100_000] as const;
 const ENGINES: Record<string, EngineName> = { [RULES_NATIVE]: 'native', [RULES_TYPESCRIPT]: 'js' };
 
 type Shape = Pick<RuleLimiterOptions, 'scopes' | 'rules'>;
@@ -36,27 +45,34 @@ function shapeOf(scopes: number, rules: number): Shape {
   };
 }
 
-function limiterOf(contestant: string, shape: Shape, burst = BURST): RuleLimiter {
+function limiterOf(contestant: string, shape: Shape, peers: number, burst = BURST): RuleLimiter {
   const rules = Object.entries(shape.rules).map(([name, rule], i) => [
     name,
     { ...rule, burstLimit: burst + i },
   ]);
+  const isShared = contestant === RULES_SHARED;
   return new RuleLimiter({
     ...shape,
     rules: Object.fromEntries(rules),
-    engine: ENGINES[contestant],
-    maxPeers: Infinity,
+    engine: isShared ? 'native' : ENGINES[contestant],
+    maxPeers: isShared ? Math.max(peers, 1000) : Infinity,
+    shared: isShared ? newTable() : undefined,
   });
 }
 
 /** @throws unless a burst of two allows exactly two checks. */
 function prove(contestant: string, shape: Shape): void {
-  const limiter = limiterOf(contestant, shape, 2);
+  const limiter = limiterOf(contestant, shape, 1, 2);
   const keys = keysOf(shape, 'a');
   const opened = limiter.open(keys);
   const outcomes = [limiter.check(keys), opened.check(), opened.check(), limiter.check(keys)];
   const refused = outcomes.map(({ outcome }) => outcome !== 'allow');
   if (refused.join() !== 'false,false,true,true') throw new Error('it does not limit');
+  if (limiter.shared === undefined) return;
+  // The measured limiter has other numbers.
+  removeShared(limiter.shared.name);
+  limiter.close();
+  limiter.close();
 }
 
 function keysOf({ scopes }: Shape, key: string): Record<string, string> {
@@ -96,19 +112,57 @@ async function union(peers: Peers) {
   return async (): Promise<Round> => ({ figures: { ns: await timeLater(work, BATCH) } });
 }
 
-function checks(name: string, title: string, shape: Shape, isOpened: boolean): Case {
+interface Checks {
+  name: string;
+  title: string;
+  shape: Shape;
+  isOpened?: boolean;
+}
+
+const CHECKS: readonly Checks[] = [
+  { name: 'key', title: 'one scope, three rules, check by key', shape: shapeOf(1, 3) },
+  { name: 'keys', title: 'three scopes, one rule each, check by keys', shape: shapeOf(3, 3) },
+  {
+    name: 'opened',
+    title: 'three scopes, three rules, check of an opened peer',
+    shape: shapeOf(3, 3),
+    isOpened: true,
+  },
+];
+
+function privateCase(checks: Checks): Case {
   return {
-    name,
-    title,
+    ...caseOf(checks),
+    name: `rules-${checks.name}`,
+    title: checks.title,
     sizes: SIZES,
-    rounds: 7,
-    fresh: false,
-    metrics: METRICS,
     baseline: BASELINE,
     contestants: (size) => {
       const own = [BASELINE, RULES_NATIVE, RULES_TYPESCRIPT];
-      return isOpened || size > 100_000 ? own : [...own, UNION];
+      return checks.isOpened === true || size > 100_000 ? own : [...own, UNION];
     },
+  };
+}
+
+function sharedCase(checks: Checks): Case {
+  return {
+    ...caseOf(checks),
+    name: `shared-rules-${checks.name}`,
+    title: `rules in a shared table, ${checks.title}`,
+    sizes: SHARED_SIZES,
+    baseline: RULES_NATIVE,
+    contestants: () => [RULES_NATIVE, RULES_SHARED],
+  };
+}
+
+function caseOf({
+  shape,
+  isOpened = false,
+}: Checks): Pick<Case, 'rounds' | 'fresh' | 'metrics' | 'prepare'> {
+  return {
+    rounds: 7,
+    fresh: false,
+    metrics: METRICS,
     prepare: async (contestant, size) => {
       const peers = new Peers(size);
       if (contestant === UNION) return union(peers);
@@ -127,7 +181,7 @@ function checks(name: string, title: string, shape: Shape, isOpened: boolean): C
         return timed(opened, (peer) => allows(peer.check()));
       }
       prove(contestant, shape);
-      const limiter = limiterOf(contestant, shape);
+      const limiter = limiterOf(contestant, shape, size);
       const isSingle = Object.keys(shape.scopes).length === 1;
       if (isSingle && !isOpened) {
         for (const key of peers.sample) limiter.check(key);
@@ -168,7 +222,7 @@ function memory(rules: number): Case {
               burstLimit: BURST,
               maxPeers: Infinity,
             })
-          : limiterOf(contestant, shape);
+          : limiterOf(contestant, shape, LARGEST);
       const warm = create();
       for (let n = 0; n < SMALLEST; n += 1) warm.check(peerKey(n).slice(0, 1));
       return async (): Promise<Round> => {
@@ -197,9 +251,8 @@ async function resident(): Promise<number> {
 }
 
 export const rules: Case[] = [
-  checks('rules-key', 'one scope, three rules, check by key', shapeOf(1, 3), false),
-  checks('rules-keys', 'three scopes, one rule each, check by keys', shapeOf(3, 3), false),
-  checks('rules-opened', 'three scopes, three rules, check of an opened peer', shapeOf(3, 3), true),
+  ...CHECKS.map(privateCase),
   memory(1),
   memory(5),
+  ...CHECKS.map(sharedCase),
 ];

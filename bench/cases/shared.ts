@@ -8,7 +8,7 @@ import { type EngineName, RateLimiter } from 'relay-limiter';
 import { SharedRateLimiter } from 'relay-limiter/redis';
 import { Peers } from '../keys.js';
 import type { Case, Figures, Round, Surroundings } from './case.js';
-import { timedChecks } from './timed-checks.js';
+import { type LaterCheck, laterChecks, timedChecks } from './timed-checks.js';
 
 const ALONE = 'EVALSHA alone';
 const STRICT = 'strict';
@@ -81,23 +81,10 @@ function strictCase(name: keyof Clients): Case {
   };
 }
 
-/** Checks a peer; resolves with true if it is allowed. */
-type Check = (key: string) => Promise<boolean>;
-
-/** Returns the nanoseconds per check, with `atOnce` checks running concurrently. */
-async function run(check: Check, keys: readonly string[], atOnce: number): Promise<number> {
+/** Returns the nanoseconds per check, with `atOnce` checks under way. */
+async function run(check: LaterCheck, keys: readonly string[], atOnce: number): Promise<number> {
   const before = performance.now();
-  let next = 0;
-  let wrong = 0;
-  const one = async () => {
-    while (next < CHECKS) {
-      const key = keys[next % keys.length] as string;
-      next += 1;
-      if (!(await check(key))) wrong += 1;
-    }
-  };
-  await Promise.all(Array.from({ length: atOnce }, one));
-  if (wrong > 0) throw new Error(`${wrong} answers were not as they should be`);
+  await laterChecks(check, keys, CHECKS, atOnce);
   return ((performance.now() - before) / CHECKS) * 1e6;
 }
 
@@ -105,7 +92,7 @@ async function checkOf<Name extends keyof Clients>(
   contestant: string,
   name: Name,
   client: Clients[Name],
-): Promise<Check> {
+): Promise<LaterCheck> {
   if (contestant === ALONE) return alone(name, client);
   if (contestant === STRICT) {
     const shared = new SharedRateLimiter({ client, mode: 'strict', deadlineSeconds: 10, ...LIMIT });
@@ -118,7 +105,7 @@ async function checkOf<Name extends keyof Clients>(
 }
 
 /** Makes only the store call of a check in mode `strict`. */
-async function alone(name: keyof Clients, client: Clients[keyof Clients]): Promise<Check> {
+async function alone(name: keyof Clients, client: Clients[keyof Clients]): Promise<LaterCheck> {
   const sha = await shaOfStrict(name, client);
   // As long as a check's arguments: a deadline in the year 2255.
   const args = ['9000000000.123456'];

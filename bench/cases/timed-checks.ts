@@ -1,4 +1,4 @@
-// Checks by key of a limiter that allows all of them, timed.
+// Checks by key of a limiter that allows all of them, timed or counted.
 
 import type { Peers } from '../keys.js';
 import { time } from '../timing.js';
@@ -25,4 +25,27 @@ export function timedChecks(
     if (wrong > 0) throw new Error(`${wrong} answers were not as they should be`);
     return { figures: { ns } };
   };
+}
+
+/** A check that answers later: whether it was allowed. */
+export type LaterCheck = (key: string) => Promise<boolean>;
+
+/** Checks the keys in turn, `checks` times, with `atOnce` checks under way. @throws if one is not allowed */
+export async function laterChecks(
+  check: LaterCheck,
+  keys: readonly string[],
+  checks: number,
+  atOnce: number,
+): Promise<void> {
+  let begun = 0;
+  let wrong = 0;
+  const one = async () => {
+    while (begun < checks) {
+      const key = keys[begun % keys.length] as string;
+      begun += 1;
+      if (!(await check(key))) wrong += 1;
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, one));
+  if (wrong > 0) throw new Error(`${wrong} answers were not as they should be`);
 }

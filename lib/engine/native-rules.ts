@@ -14,6 +14,7 @@ import {
   type RuleSnapshotStep,
   type RulesConfig,
   type RulesCore,
+  type RuleTotals,
   type SharedRulesCore,
 } from './rules.js';
 
@@ -34,12 +35,15 @@ export interface WalkStep extends OffenderColumns {
 type RawCalls = 'check' | 'checkPeer' | 'refund' | 'charge' | 'look' | 'open';
 type Subclassed = 'statistics' | 'snapshot' | 'restore' | 'adopt' | 'restoreDigests';
 
-/** The methods of the addon's class. */
-interface NativeRules extends Omit<RulesCore, RawCalls | Subclassed | 'secretVersion'> {
-  readonly number: number;
-  statistics(scope: number): RuleScopeStatistics;
+interface Walks {
   openWalk(scope: number): Handle;
   walk(handle: Handle, most: number, now?: number): WalkStep;
+}
+
+/** The methods of the addon's class. */
+interface NativeRules extends Omit<RulesCore, RawCalls | Subclassed | 'secretVersion'>, Walks {
+  readonly number: number;
+  statistics(scope: number): RuleScopeStatistics;
   restoreOffenders(
     scope: number,
     keys: readonly string[],
@@ -201,13 +205,13 @@ export function nativeSharedRuleLimiter(
   const Base = nativeRuleLimiter(callArguments, SharedRuleLimiter) as new (
     config: RulesConfig,
     secret: Secret,
-  ) => RulesCore & SharedRulesCore & SharedCore;
+  ) => RulesCore & SharedRulesCore & SharedCore & Walks;
   return class extends Base {
-    readonly #adopt: () => void;
+    readonly #adopt: (attempt: number) => void;
 
     constructor(config: RulesConfig, secret: Secret) {
       super(config, secret);
-      this.#adopt = config.shared?.adopt as () => void;
+      this.#adopt = config.shared?.adopt as (attempt: number) => void;
     }
 
     override ban(scope: number, key: string, seconds: number, now?: number): boolean {
@@ -222,24 +226,24 @@ export function nativeSharedRuleLimiter(
       return removed;
     }
 
-    override restore(scope: number, offenders: RuleOffenderColumns, now?: number): number {
-      return this.#current(() => super.restore(scope, offenders, now));
+    override totals(): RuleTotals {
+      return this.#current(() => super.totals());
     }
 
-    override restoreDigests(scope: number, digests: RuleDigestColumns, now?: number): number {
-      return this.#current(() => super.restoreDigests(scope, digests, now));
+    override walk(handle: Handle, most: number, now?: number): WalkStep {
+      return this.#current(() => super.walk(handle, most, now));
     }
 
-    override restoreSingle(scope: number, numbers: Float64Array, now?: number): void {
-      this.#current(() => super.restoreSingle(scope, numbers, now));
+    override saveSingle(scope: number, now?: number): Float64Array {
+      return this.#current(() => super.saveSingle(scope, now));
     }
 
     /** Repeats a call until it has been done by the current rules. */
     #current<Result>(call: () => Result): Result {
-      for (;;) {
+      for (let attempt = 0; ; attempt += 1) {
         const result = call();
         if (!this.takeOutdated()) return result;
-        this.#adopt();
+        this.#adopt(attempt);
       }
     }
   };

@@ -144,8 +144,11 @@ export interface SharedRulesConfig {
   readonly scopes: string;
   /** The rules as text, from which the facade can make the plan. The limiter that creates the file writes it there. */
   readonly text: string;
-  /** Called if a call finds that another process has updated the rules: adopts these. */
-  readonly adopt: () => void;
+  /**
+   * Called if a call finds that another process has updated the rules: adopts these. `attempt` counts from 0 how often the
+   * same call has done that; it throws `ERR_LIMITER_SHARED` after many.
+   */
+  readonly adopt: (attempt: number) => void;
 }
 
 /** The keys of a call by scope. Undefined for a single scope, and for a scope that is not in `mask`. */
@@ -368,9 +371,10 @@ export interface RulesCore {
  * limiters of a file decide by the same rules, those in the file. The limiter that creates it writes its own; one that joins
  * must adopt them before any other call.
  *
- * - A check finds out under its lock that the rules have changed: RULE_OUTDATED. `peek`, `look`, `refund` and `charge` then do
- *   nothing, and `takeOutdated` returns true; the results of `peek` and `look` say nothing. Repeat the call with the
- *   new rules. Other methods call `adopt` of the config and go on.
+ * - A check finds out under its lock that the rules have changed: RULE_OUTDATED. `peek`, `look`, `refund`, `charge`,
+ *   `restore`, `restoreDigests` and `restoreSingle`, whose arguments or results are by slots, then do nothing or stop, and
+ *   `takeOutdated` returns true; their results say nothing. Repeat the call with the new rules. Other methods call `adopt`
+ *   of the config and go on. What `totals`, `snapshot` and `saveSingle` return is by the slots of the last rules adopted.
  * - A record has room for at least one rule more than the scope had when the file was created, up to MAX_RULES.
  * - A check whose part of the table is stalled is RULE_NO_ROOM with a delay of STALLED_SECONDS. All other calls throw.
  * - `update` is `publish`. The file has what an engine remembers of earlier rates, also for limiters that join later.

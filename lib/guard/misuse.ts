@@ -41,8 +41,8 @@ const MESSAGES: Readonly<Record<WarningCode, string>> = {
     'a rate limit, or a rule of a RuleLimiter, has counted one request twice, so it allows half of its limit. ' +
     'Let each request pass one limit by it',
   WARN_LIMITER_CLUSTER:
-    'each worker of the cluster has its own limits, so n workers together allow n times as much. ' +
-    'Use a limiter with the option shared, or divide the limits by the number of workers',
+    'each worker of the cluster counts by itself, so n workers together allow n times as much. Give limiters the option ' +
+    'shared, and divide other numbers by the number of workers. This concerns ',
   WARN_LIMITER_NO_ADDRESS:
     'a WebSocket has no client address, so limits by address do not apply to it. Pass the address that the server ' +
     'knows: guard.upgrade(request, { address }, ...)',
@@ -85,10 +85,12 @@ export function countsPerProcess(limiter: object): boolean {
   return !('shared' in limiter) || limiter.shared === undefined;
 }
 
-/** Call it when a limit for more than one connection is created. */
-export function warnOfCluster(warn: Warn): void {
+/** Call it when limits are created, with the options of those that each process counts by itself. */
+export function warnOfCluster(warn: Warn, options: readonly string[]): void {
+  if (options.length === 0) return;
   const cluster: unknown = globalThis.process?.getBuiltinModule?.('node:cluster');
-  if ((cluster as { isWorker?: boolean } | undefined)?.isWorker) warn('WARN_LIMITER_CLUSTER');
+  const isWorker = (cluster as { isWorker?: boolean } | undefined)?.isWorker === true;
+  if (isWorker) warn('WARN_LIMITER_CLUSTER', options.join(', '));
 }
 
 /**

@@ -192,13 +192,20 @@ export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
     limits?.limitsAddresses === true;
   // A connection belongs to one worker, so a limit per connection is exact in a cluster too.
   const limiters = rules.filter(({ key }) => key !== 'connection').map(({ limiter }) => limiter);
-  const isPerProcess =
-    countsConnections ||
-    maxPerServer < Infinity ||
-    limits?.isPerProcess === true ||
-    [...limiters, ...banLimiters].some(countsPerProcess) ||
-    (connections.limiter !== undefined && countsPerProcess(connections.limiter));
-  if (isPerProcess) warnOfCluster(warn);
+  const perProcess: Readonly<Record<string, boolean>> = {
+    'connections.maxPerAddress': maxPerAddress < Infinity,
+    'connections.maxPerNetwork': maxPerNetwork < Infinity,
+    'connections.maxPerServer': maxPerServer < Infinity,
+    'connections.limiter':
+      connections.limiter !== undefined && countsPerProcess(connections.limiter),
+    messages: limiters.some(countsPerProcess),
+    expulsions: offenders !== undefined && countsPerProcess(offenders),
+    limiter: limits?.isPerProcess === true,
+  };
+  warnOfCluster(
+    warn,
+    Object.keys(perProcess).filter((option) => perProcess[option]),
+  );
   return {
     subnets: readSubnets(given),
     connections,

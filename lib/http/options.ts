@@ -90,7 +90,8 @@ export function readSharedOptions<Request, Response>(
   const client = readClient(given, warn);
   const limits = readLimits(given);
   const limiter = given['limiter'] as object | undefined;
-  if (limiter === undefined || countsPerProcess(limiter)) warnOfCluster(warn);
+  if (limiter === undefined) warnOfCluster(warn, ['limit']);
+  else if (countsPerProcess(limiter)) warnOfCluster(warn, ['limiter']);
   return {
     ...limits,
     name: text(given, 'name'),

@@ -13,21 +13,18 @@ export type {
   SharedMode,
   SharedRateLimiterOptions,
 } from './limit/options.js';
-export {
-  type FleetOffender,
-  type FleetStats,
-  SharedRateLimiter,
-  type SharedRateLimiterEvents,
-  type SharedStats,
-} from './limit/shared-rate-limiter.js';
+export { SharedRateLimiter } from './limit/shared-rate-limiter.js';
+export type {
+  FleetOffender,
+  FleetStats,
+  SharedRateLimiterEvents,
+  SharedStats,
+} from './limit/types.js';
 export type { SharedPolicyLimiterOptions } from './quota/options.js';
 export { SharedPolicyLimiter, type SharedQuotaStats } from './quota/shared-policy-limiter.js';
 export type { SharedRuleLimiterOptions, SharedRuleMode } from './rules/options.js';
-export {
-  SharedRuleLimiter,
-  type SharedRuleLimiterEvents,
-  type SharedRuleStats,
-} from './rules/shared-rule-limiter.js';
+export { SharedRuleLimiter } from './rules/shared-rule-limiter.js';
 export { SharedRulePeer } from './rules/shared-rule-peer.js';
+export type { SharedRuleLimiterEvents, SharedRuleStats } from './rules/shared-rule-stats.js';
 export type { RedisClient } from './store/client.js';
 export type { ShardState, StateChange, StoreCounters } from './store/shard-health.js';

@@ -83,7 +83,7 @@ export abstract class RuleLimiterState {
   ): { readonly core: SharedRuleCore; readonly book: RuleBook } {
     const text = rulesText(scopes, book);
     requireSize(text);
-    const adopt = () => this.adoptRules();
+    const adopt = (attempt: number) => this.adoptRules(attempt);
     const shared = { path, scopes: scopesText(scopes), text, adopt };
     let core: SharedRuleCore;
     try {
@@ -108,25 +108,26 @@ export abstract class RuleLimiterState {
     return this.#membership?.state();
   }
 
-  /** Decides by the rules that another process has set. @internal */
-  adoptRules(): void {
-    this.context.use((this.#rules as SharedRules).adopt());
+  /** Decides by the rules that another process has set. `attempt` as in SharedRules.adopt. @internal */
+  adoptRules(attempt = 0): void {
+    this.context.use((this.#rules as SharedRules).adopt(attempt));
     // Not now: this happens in the middle of a call.
     queueMicrotask(() => limiterChanged(this));
   }
 
   /** Repeats a call until this limiter has had the rules of its file. @internal */
   withRules<Result>(call: () => Result): Result {
-    for (;;) {
+    for (let attempt = 0; ; attempt += 1) {
       let result: Result;
       try {
         result = call();
       } catch (error) {
-        this.adoptAfter(error);
+        this.core.takeOutdated?.();
+        this.adoptAfter(error, attempt);
         continue;
       }
       if (this.core.takeOutdated?.() !== true) return result;
-      this.adoptRules();
+      this.adoptRules(attempt);
     }
   }
 
@@ -134,14 +135,14 @@ export abstract class RuleLimiterState {
    * Adopts the rules that another process has set, if a call has failed because of a plan or a unit that this limiter does
    * not know yet: repeat the call. Else throws the error. @internal
    */
-  adoptAfter(error: unknown): void {
-    if (!isUnknownName(error) || !this.adoptNewer()) throw error;
+  adoptAfter(error: unknown, attempt: number): void {
+    if (!isUnknownName(error) || !this.adoptNewer(attempt)) throw error;
   }
 
   /** Adopts the rules that another process has set; false if this limiter has them already. @internal */
-  adoptNewer(): boolean {
+  adoptNewer(attempt = 0): boolean {
     if (this.#rules === undefined || this.#rules.isCurrent()) return false;
-    this.adoptRules();
+    this.adoptRules(attempt);
     return true;
   }
 
@@ -149,8 +150,8 @@ export abstract class RuleLimiterState {
   protected replaceRules(
     next: (before: RuleBook, rooms: readonly number[] | undefined) => RuleBook,
   ): void {
-    for (;;) {
-      if (this.#rules?.isCurrent() === false) this.adoptRules();
+    for (let attempt = 0; ; attempt += 1) {
+      this.adoptNewer(attempt);
       const { book: before } = this.context;
       const book = next(before, this.#rules?.rooms);
       const now = this.now();
@@ -283,7 +284,7 @@ export abstract class RuleLimiterState {
    * @throws `ERR_LIMITER_CLOCK`.
    */
   getStats(): RuleStats {
-    this.#readCurrent();
+    this.adoptNewer();
     return statsOf(this.core, this.context, this.now());
   }
 
@@ -294,12 +295,12 @@ export abstract class RuleLimiterState {
    */
   snapshot(): RuleSnapshot {
     const now = this.now();
-    return joinSlices(slicesOf(this.core, this.context, () => this.#currentAt(now)));
+    return joinSlices(slicesOf(this.core, this.context, () => now));
   }
 
   /** Returns a snapshot in slices of about a thousand keys, as `RateLimiter.snapshotSlices`. */
   *snapshotSlices(): Generator<RuleSlice, void, undefined> {
-    yield* slicesOf(this.core, this.context, () => this.#currentAt(this.now()));
+    yield* slicesOf(this.core, this.context, () => this.now());
   }
 
   /**
@@ -324,9 +325,7 @@ export abstract class RuleLimiterState {
    * console.log(next.peek('alice').rules[0]?.remaining); // about 500
    */
   restore(snapshot: unknown): number {
-    this.#readCurrent();
-    const restore = restoreSlice(snapshot, this.context);
-    return restore(this.core, this.maxPeers, this.now());
+    return restoreSlice(snapshot, this)(this.now());
   }
 
   /** Restores slices in steps of one slice each, as `RateLimiter.restoreSlices`. */
@@ -336,24 +335,14 @@ export abstract class RuleLimiterState {
     }
     const read: ReturnType<typeof restoreSlice>[] = [];
     for (const slice of slices) {
-      read.push(restoreSlice(slice, this.context));
+      read.push(restoreSlice(slice, this));
       yield 0;
     }
     let restored = 0;
     for (const restore of read) {
-      restored += restore(this.core, this.maxPeers, this.now());
+      restored += restore(this.now());
       yield restored;
     }
-  }
-
-  /** What is read or written by slot needs the rules of the file. */
-  #readCurrent(): void {
-    if (this.#rules?.isCurrent() === false) this.adoptRules();
-  }
-
-  #currentAt(now: number | undefined): number | undefined {
-    this.#readCurrent();
-    return now;
   }
 
   /** Called with the bans that a check has begun. @internal */

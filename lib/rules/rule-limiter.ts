@@ -115,37 +115,36 @@ export class RuleLimiter extends RuleLimiterState {
     action?: string,
     plan?: string,
   ): RuleVerdict {
-    const now = this.now();
     const { context } = this;
-    let call: RuleCall;
-    try {
-      call = context.prepare(keys, cost, action, plan, bytes);
-    } catch (error) {
-      this.adoptAfter(error);
-      return this.checkBytes(bytes, keys, cost, action, plan);
+    for (let attempt = 0; ; attempt += 1) {
+      const now = this.now();
+      let call: RuleCall;
+      try {
+        call = context.prepare(keys, cost, action, plan, bytes);
+      } catch (error) {
+        this.adoptAfter(error, attempt);
+        continue;
+      }
+      const { listed } = call;
+      context.setKind(call.program, call.mask);
+      const answer =
+        listed === undefined ? this.core.check(call.keys, call.mask, call.program, now) : undefined;
+      if (answer === undefined) {
+        context.release(call);
+        if (listed === undefined) return ALLOWED;
+        const verdict = context.listedVerdict(listed);
+        if (verdict !== undefined) return verdict;
+      } else if (answer === RULE_OUTDATED) {
+        context.release(call);
+      } else {
+        const result = context.answerOf(answer);
+        const bans = context.bansOf(answer, call.keys);
+        context.release(call);
+        if (bans !== undefined) context.report(bans);
+        return result;
+      }
+      this.adoptRules(attempt);
     }
-    const { listed } = call;
-    context.setKind(call.program, call.mask);
-    const answer =
-      listed === undefined ? this.core.check(call.keys, call.mask, call.program, now) : undefined;
-    if (answer === undefined) {
-      context.release(call);
-      if (listed === undefined) return ALLOWED;
-      const verdict = context.listedVerdict(listed);
-      if (verdict !== undefined) return verdict;
-      this.adoptRules();
-      return this.checkBytes(bytes, keys, cost, action, plan);
-    }
-    if (answer === RULE_OUTDATED) {
-      context.release(call);
-      this.adoptRules();
-      return this.checkBytes(bytes, keys, cost, action, plan);
-    }
-    const result = context.answerOf(answer);
-    const bans = context.bansOf(answer, call.keys);
-    context.release(call);
-    if (bans !== undefined) context.report(bans);
-    return result;
   }
 
   /**
@@ -303,14 +302,16 @@ export class RuleLimiter extends RuleLimiterState {
     action: string | undefined,
     plan: string | undefined,
   ): void {
-    const now = this.now();
     const { context } = this;
-    const call = context.prepare(keys, cost, action, plan);
-    const isFree = call.listed === ON_ALLOW_LIST;
-    if (!isFree) this.core[method](call.keys, call.mask, call.program, now);
-    context.release(call);
-    // Another process may have changed the list.
-    if (isFree && this.adoptNewer()) this.#settle(method, keys, cost, action, plan);
+    for (let attempt = 0; ; attempt += 1) {
+      const now = this.now();
+      const call = context.prepare(keys, cost, action, plan);
+      const isFree = call.listed === ON_ALLOW_LIST;
+      if (!isFree) this.core[method](call.keys, call.mask, call.program, now);
+      context.release(call);
+      // Another process may have changed the list.
+      if (!isFree || !this.adoptNewer(attempt)) return;
+    }
   }
 
   /** @internal */

@@ -22,8 +22,8 @@ interface Owner {
   readonly core: RulesCore;
   readonly context: LimiterContext;
   now(): number | undefined;
-  adoptRules(): void;
-  adoptAfter(error: unknown): void;
+  adoptRules(attempt: number): void;
+  adoptAfter(error: unknown, attempt: number): void;
   adoptNewer(): boolean;
   checkBytes(bytes: number, keys: Keys, cost?: Cost, action?: string, plan?: string): RuleVerdict;
   peek(keys: Keys, cost?: Cost, action?: string, plan?: string): RulePeek;
@@ -122,11 +122,14 @@ export class RulePeer {
    */
   checkMessage(bytes: number, message?: Classification): RuleVerdict {
     if (message === undefined) {
-      const now = this.#limiter.now();
       const { context } = this.#limiter;
-      context.prepareCost(undefined, bytes);
-      if (this.#version !== context.version) this.#refresh();
-      return this.#decide(this.#messageProgram, now) ?? this.checkMessage(bytes);
+      for (let attempt = 0; ; attempt += 1) {
+        const now = this.#limiter.now();
+        context.prepareCost(undefined, bytes);
+        if (this.#version !== context.version) this.#refresh();
+        const decided = this.#decide(this.#messageProgram, now, attempt);
+        if (decided !== undefined) return decided;
+      }
     }
     const { action = MESSAGE, cost, keys, plan = this.#latestPlan() } = message;
     if (keys === undefined && plan === this.#plan) return this.#checkBytes(bytes, cost, action);
@@ -140,12 +143,15 @@ export class RulePeer {
    * @internal
    */
   checkDelivery(bytes: number, requests: number | undefined): RuleVerdict {
-    const now = this.#limiter.now();
     const { context } = this.#limiter;
-    context.prepareCost(requests, bytes);
-    if (this.#version !== context.version) this.#refresh();
-    const program = context.deliveryProgramOf(this.#planIndex);
-    return this.#decide(program, now) ?? this.checkDelivery(bytes, requests);
+    for (let attempt = 0; ; attempt += 1) {
+      const now = this.#limiter.now();
+      context.prepareCost(requests, bytes);
+      if (this.#version !== context.version) this.#refresh();
+      const program = context.deliveryProgramOf(this.#planIndex);
+      const decided = this.#decide(program, now, attempt);
+      if (decided !== undefined) return decided;
+    }
   }
 
   /** What `checkMessage` would return now. Counts and changes nothing. @throws the errors of `checkMessage` @internal */
@@ -244,25 +250,28 @@ export class RulePeer {
 
   #checkBytes(bytes: number, cost: Cost | undefined, action: string | undefined): RuleVerdict {
     const { context } = this.#limiter;
-    const now = this.#limiter.now();
-    try {
-      context.prepareCost(cost, bytes);
-    } catch (error) {
-      this.#limiter.adoptAfter(error);
-      return this.#checkBytes(bytes, cost, action);
+    for (let attempt = 0; ; attempt += 1) {
+      const now = this.#limiter.now();
+      try {
+        context.prepareCost(cost, bytes);
+      } catch (error) {
+        this.#limiter.adoptAfter(error, attempt);
+        continue;
+      }
+      // No code of the user runs from here to the engine's answer.
+      if (this.#version !== context.version) this.#refresh();
+      const program = context.programOf(this.#planIndex, action);
+      const decided = this.#decide(program, now, attempt);
+      if (decided !== undefined) return decided;
     }
-    // No code of the user runs from here to the engine's answer.
-    if (this.#version !== context.version) this.#refresh();
-    const program = context.programOf(this.#planIndex, action);
-    return this.#decide(program, now) ?? this.#checkBytes(bytes, cost, action);
   }
 
-  /** The check, after its costs are written. Undefined if the rules have changed: check again. */
-  #decide(program: number, now: number | undefined): RuleVerdict | undefined {
+  /** The check, after its costs are written. Undefined if the rules have changed: check again, at the next attempt. */
+  #decide(program: number, now: number | undefined, attempt: number): RuleVerdict | undefined {
     const { context, core } = this.#limiter;
     if (this.#listed !== undefined) {
       const listed = context.listedVerdict(this.#listed);
-      if (listed === undefined) this.#limiter.adoptRules();
+      if (listed === undefined) this.#limiter.adoptRules(attempt);
       return listed;
     }
     if (this.#secretVersion !== core.secretVersion) this.#openSlots();
@@ -272,7 +281,7 @@ export class RulePeer {
     this.#updateSlots();
     if (answer === undefined) return ALLOWED;
     if (answer === RULE_OUTDATED) {
-      this.#limiter.adoptRules();
+      this.#limiter.adoptRules(attempt);
       return undefined;
     }
     const result = context.answerOf(answer);
@@ -347,10 +356,12 @@ export class RulePeer {
 
 /** @throws `ERR_LIMITER_OPTION` for an unknown plan */
 function requirePlan(limiter: Owner, plan: string | undefined): void {
-  try {
-    limiter.context.planIndexOf(plan);
-  } catch (error) {
-    limiter.adoptAfter(error);
-    requirePlan(limiter, plan);
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      limiter.context.planIndexOf(plan);
+      return;
+    } catch (error) {
+      limiter.adoptAfter(error, attempt);
+    }
   }
 }

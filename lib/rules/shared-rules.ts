@@ -15,6 +15,7 @@ import {
   type Places,
   type RuleBook,
   readSections,
+  type Sections,
   withoutAdditions,
 } from './compile.js';
 import { at, type Path } from './fields.js';
@@ -29,8 +30,11 @@ type SharedOptions = {
   readonly [Name in keyof RuleSections]-?: NonNullable<RuleSections[Name]>;
 } & { readonly scopes: Readonly<Record<string, Scope>> };
 
-/** The content of the text. */
+/** The content of the text of a file. */
 type Content = SharedOptions & { readonly places: Places };
+
+/** How often a call may find other rules than it has just adopted. Only a damaged file has new ones that often. */
+const MOST_ATTEMPTS = 100;
 
 /** The text of the scopes, which all limiters of a file must have. */
 export function scopesText(scopes: readonly ScopeSpec[]): string {
@@ -39,9 +43,24 @@ export function scopesText(scopes: readonly ScopeSpec[]): string {
 
 /** The text of scopes and rules. Equal rules have equal texts, if they have the same slots. */
 export function rulesText(scopes: readonly ScopeSpec[], book: RuleBook): string {
-  const { rules, plans, bans, allow, deny } = book.sections;
-  const name = (index: number) => (scopes[index] as ScopeSpec).name;
   const content: Content = {
+    ...optionsOf(scopes, book.sections),
+    places: { rules: book.rules.map(({ slot }) => slot), slots: [...book.plan.slots] },
+  };
+  return JSON.stringify(content);
+}
+
+/** The text of scopes and rules without slots. Equal rules have equal texts. */
+export function sectionsText(scopes: readonly ScopeSpec[], sections: Sections): string {
+  return JSON.stringify(optionsOf(scopes, sections));
+}
+
+function optionsOf(
+  scopes: readonly ScopeSpec[],
+  { rules, plans, bans, allow, deny }: Sections,
+): SharedOptions {
+  const name = (index: number) => (scopes[index] as ScopeSpec).name;
+  return {
     scopes: scopesOf(scopes),
     rules: Object.fromEntries(rules.map((rule) => [rule.name, ruleOf(rule, name(rule.scope))])),
     plans: Object.fromEntries(plans.map((plan) => [plan.name, Object.fromEntries(plan.rules)])),
@@ -49,12 +68,10 @@ export function rulesText(scopes: readonly ScopeSpec[], book: RuleBook): string 
     bans: byScope(scopes, bans, (policy): BanPolicy => policy),
     allow: listsOf(scopes, allow),
     deny: listsOf(scopes, deny),
-    places: { rules: book.rules.map(({ slot }) => slot), slots: [...book.plan.slots] },
   };
-  return JSON.stringify(content);
 }
 
-/** The options that the text of a file stands for. @throws an error of JSON, or a TypeError, for other texts */
+/** The options that a text stands for. @throws an error of JSON, or a TypeError, for other texts */
 export function readOptionsText(text: string): SharedOptions {
   const { places: _, ...options } = contentOf(text);
   return options;
@@ -89,8 +106,15 @@ export class SharedRules {
     return this.adopt();
   }
 
-  /** Adopts the rules of the file, and returns them. @throws `ERR_LIMITER_SHARED` if they are damaged */
-  adopt(): RuleBook {
+  /**
+   * Adopts the rules of the file, and returns them. `attempt` counts the adoptions of one call from 0.
+   * @throws `ERR_LIMITER_SHARED` if they are damaged
+   */
+  adopt(attempt = 0): RuleBook {
+    if (attempt === MOST_ATTEMPTS) {
+      const message = `the shared file ${this.#path()} cannot be used: its rules change again and again, or are damaged`;
+      throw limiterError(Error, 'ERR_LIMITER_SHARED', message);
+    }
     const { text, rooms } = this.#core.readConfig('');
     try {
       const { places, ...sections } = contentOf(text);

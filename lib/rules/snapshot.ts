@@ -31,13 +31,21 @@ const LIMITER = 'RuleLimiter';
 /** Keys per slice. A slice takes some milliseconds. */
 const SLICE_KEYS = 1000;
 
+/** The part of a RuleLimiter that restores. */
+interface Restorer {
+  readonly core: RulesCore;
+  readonly context: LimiterContext;
+  readonly maxPeers: number;
+  withRules<Result>(call: () => Result): Result;
+}
+
 /** Yields the slices of all scopes: at least one for each scope with keys, one for each single scope with used tokens. */
 export function* slicesOf(
   core: RulesCore,
   context: LimiterContext,
   now: () => number | undefined,
 ): Generator<RuleSlice, void, undefined> {
-  // An update between two slices may give the rules other slots.
+  // An update between two slices may give the rules other slots. A slice is of those that the core had when it returned.
   const rulesOf = (index: number) => context.book.rules.filter(({ spec }) => spec.scope === index);
   for (const { name, index, kind } of context.scopes) {
     const slice = { format: FORMAT, limiter: LIMITER, scope: name } as const;
@@ -139,17 +147,17 @@ interface ReadScope {
 }
 
 /**
- * Reads a snapshot or a slice, and returns a function that restores it. The field `ageSeconds`, which
- * `relay-limiter/persist` adds, is the time since it was taken.
+ * Reads a snapshot or a slice, and returns a function that restores it and returns the number of restored keys. The field
+ * `ageSeconds`, which `relay-limiter/persist` adds, is the time since it was taken.
  * @throws `ERR_LIMITER_SNAPSHOT` for the first invalid value, with its path.
  */
 export function restoreSlice(
   given: unknown,
-  context: LimiterContext,
-): (core: RulesCore, maxPeers: number, now: number | undefined) => number {
+  limiter: Restorer,
+): (now: number | undefined) => number {
   const {
     format,
-    limiter,
+    limiter: name,
     ageSeconds = 0,
     scopes,
     ...rest
@@ -161,38 +169,44 @@ export function restoreSlice(
     ...SCOPE_FIELDS,
   ]);
   if (format !== FORMAT) throw invalid('format', format, `${FORMAT}`);
-  if (limiter !== LIMITER) throw invalid('limiter', limiter, show(LIMITER));
+  if (name !== LIMITER) throw invalid('limiter', name, show(LIMITER));
   const age = requireNumber(ageSeconds, 'ageSeconds');
   const parts: [unknown, string][] = [];
   if (scopes === undefined) parts.push([rest, '']);
   else if (isArray(scopes)) {
     for (const [i, part] of scopes.entries()) parts.push([part, `scopes[${i}].`]);
   } else throw invalid('scopes', scopes, 'an array');
+  const { core, context, maxPeers } = limiter;
   const readAll = () =>
     parts
       .map(([part, path]) => readScope(part, path, age, context))
       .filter((scope) => scope !== undefined);
-  const { version } = context;
+  let { version } = context;
   let read = readAll();
-  return (core, maxPeers, now) => {
-    // An update may have given the rules other slots.
+  // An update may have given the rules other slots, also one that a call of the core has found.
+  const scopeAt = (i: number): ReadScope => {
     if (context.version !== version) read = readAll();
+    version = context.version;
+    return read[i] as ReadScope;
+  };
+  const restoreOffenders = (i: number, now: number | undefined): number => {
+    const { index, offenders, single } = scopeAt(i);
+    if (single !== undefined) core.restoreSingle(index, single, now);
+    if (offenders.keys.length === 0) return 0;
+    const fits = core.statistics(index).peers + offenders.keys.length <= maxPeers;
+    return core.restore(index, fits ? offenders : worstFirst(offenders, RULE_OFFENDER_LAYOUT), now);
+  };
+  const restoreDigests = (i: number, now: number | undefined): number => {
+    const { index, digests } = scopeAt(i);
+    return digests.reduce((count, group) => count + core.restoreDigests(index, group, now), 0);
+  };
+  return (now) => {
     const secret = read.flatMap(({ digests }) => digests)[0]?.secret;
     if (secret !== undefined) core.adopt(secret);
     let restored = 0;
     // Offenders come first, so that digests cannot use up their memory.
-    for (const { index, offenders, single } of read) {
-      if (single !== undefined) core.restoreSingle(index, single, now);
-      if (offenders.keys.length === 0) continue;
-      const fits = core.statistics(index).peers + offenders.keys.length <= maxPeers;
-      restored += core.restore(
-        index,
-        fits ? offenders : worstFirst(offenders, RULE_OFFENDER_LAYOUT),
-        now,
-      );
-    }
-    for (const { index, digests } of read) {
-      for (const group of digests) restored += core.restoreDigests(index, group, now);
+    for (const restore of [restoreOffenders, restoreDigests]) {
+      for (const i of read.keys()) restored += limiter.withRules(() => restore(i, now));
     }
     return restored;
   };

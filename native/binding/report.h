@@ -202,6 +202,8 @@ struct SnapshotColumns {
     return result;
   }
 
+  bool isEmpty() const noexcept { return numbers.size() == 0 && digests.size() == 0; }
+
   void addNumber(double number) noexcept { hasMemory = hasMemory && numbers.push(number); }
 
   // `other` is the secret of the digest; nullptr for the limiter's own.
@@ -289,6 +291,7 @@ uint32_t restoreDigestsFrom(Napi::Env env, const Napi::Value& digests, const Nap
 
 // Calls put(key, numbers) for each offender, which has kNumbers numbers, and returns how many were
 // restored. If there is no memory or a key cannot be read, it stops and an exception is pending.
+// `secret` is the limiter's own, which changes if put() finds that another process has changed it.
 template <size_t kNumbers, class Core, class Put>
 uint32_t restoreOffendersFrom(Napi::Env env, const Core& core, const Secret& secret,
                               napi_value keys, const Napi::Value& numbers, Put&& put) {
@@ -300,12 +303,14 @@ uint32_t restoreOffendersFrom(Napi::Env env, const Core& core, const Secret& sec
     KeyText texts[kRestoreBatch];
     Key found[kRestoreBatch];
     const uint32_t some = std::min(kRestoreBatch, count - first);
+    const Secret before = secret;
     for (uint32_t i = 0; i < some; ++i) {
       if (!readElement(env, keys, first + i, texts[i])) return restored;
       found[i] = texts[i].key(secret);
       core.prepare(found[i].fingerprint);
     }
     for (uint32_t i = 0; i < some; ++i, next += kNumbers) {
+      if (!(secret == before)) found[i] = texts[i].key(secret);
       const Verdict verdict = put(found[i], next);
       if (verdict == Verdict::kNoMemory) {
         throwNoMemory(env);

@@ -51,30 +51,14 @@ inline void RuleLimiterObject::update(const Napi::CallbackInfo& info) {
 
 // peek(keys, mask, program, now): { answer, used }
 inline Napi::Value RuleLimiterObject::peek(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const unsigned scopes = core().plan().scopes;
-  const CallArguments numbers{0, 0, 0, info[1].As<Napi::Number>().Int32Value(),
-                              info[2].As<Napi::Number>().Int32Value()};
-  if (!accepts(env, numbers)) return env.Undefined();
+  const CallArguments numbers = peekArgumentsOf(info);
+  if (!accepts(info.Env(), numbers)) return info.Env().Undefined();
   const auto mask = static_cast<uint32_t>(numbers.mask);
-  KeyTexts texts;
-  ScopeKey keys[kMaxScopes];
-  for (uint32_t left = mask & ~core().singleScopes(); left != 0; left &= left - 1) {
-    const unsigned i = lowestBit(left);
-    KeyText& text = texts.add();
-    if (!readElement(env, info[0], i, text)) return env.Undefined();
-    keys[i] = {text.key(secret()), nullptr, nullptr};
-  }
-  Napi::Float64Array used = Napi::Float64Array::New(env, size_t{scopes} * kMaxRules);
-  if (used.IsEmpty()) return env.Undefined();
-  const RuleAnswer answer = core().peek(keys, mask, static_cast<unsigned>(numbers.program),
-                                        timeIn(info, 3), buffers_.numbers(), used.Data());
-  Napi::Object result = Napi::Object::New(env);
-  const bool isAllowed = answer == RuleAnswer::kAllowed;
-  result.Set("answer",
-             isAllowed ? env.Undefined() : Napi::Number::New(env, static_cast<uint32_t>(answer)));
-  result.Set("used", used);
-  return result;
+  const auto ask = [&](const ScopeKey* keys, double* used) {
+    return core().peek(keys, mask, static_cast<unsigned>(numbers.program), timeIn(info, 3),
+                       buffers_.numbers(), used);
+  };
+  return peekBy(info, secret(), mask & ~core().singleScopes(), core().plan().scopes, ask);
 }
 
 // ban(scope, key, seconds, now)
@@ -174,18 +158,9 @@ inline Napi::Value RuleLimiterObject::statistics(const Napi::CallbackInfo& info)
   ScopeState* scope = scopeIn(info, 0);
   if (scope == nullptr) return env.Undefined();
   OffenderTable& offenders = scope->offenders().table();
-  const Counters& counters = scope->counters();
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("peers", static_cast<double>(scope->records().size()));
-  result.Set("totalViolations", static_cast<double>(offenders.totalViolations()));
-  result.Set("unnamedOffenders", static_cast<double>(offenders.unnamed()));
-  result.Set("topViolators", topViolatorsOf(env, offenders));
-  result.Set("bansBegun", static_cast<double>(counters.bansBegun));
-  result.Set("evictions", static_cast<double>(counters.evictions));
-  result.Set("lossyEvictions", static_cast<double>(counters.lossyEvictions));
-  result.Set("refusedNewcomers", static_cast<double>(counters.refusedNewcomers));
-  result.Set("memoryBytes", static_cast<double>(scope->memoryBytes()));
-  return result;
+  return statisticsOf(env, scope->records().size(), offenders.totalViolations(),
+                      offenders.unnamed(), topViolatorsOf(env, offenders), scope->counters(),
+                      scope->memoryBytes());
 }
 
 // openWalk(scope): a handle for walk, which returns a snapshot in steps.

@@ -7,44 +7,20 @@
 
 #include <memory>
 
-#include "../limiters/clock.h"
 #include "../limiters/rules/limiter.h"
-#include "core-object.h"
-#include "handle.h"
 #include "report.h"
-#include "rule-arguments.h"
+#include "rule-object.h"
 
 namespace relay_limiter {
 
-class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
+class RuleLimiterObject : public RuleObject<RuleLimiterObject, RuleLimiter, ScopeState> {
  public:
   using Self = RuleLimiterObject;
   using ScopeKey = RuleLimiter::ScopeKey;
 
   static Napi::Function define(Napi::Env env, Registry<Self>& registry) {
     return CoreObject::define(env, "RuleLimiter", registry,
-                              {
-                                  InstanceMethod("update", &Self::update),
-                                  InstanceMethod("peek", &Self::peek),
-                                  InstanceMethod("ban", &Self::ban),
-                                  InstanceMethod("unban", &Self::unban),
-                                  InstanceMethod("banSecondsLeft", &Self::banSecondsLeft),
-                                  InstanceMethod("longestBans", &Self::longestBans),
-                                  InstanceMethod("violations", &Self::violations),
-                                  InstanceMethod("removePeer", &Self::removePeer),
-                                  InstanceMethod("cleanup", &Self::cleanup),
-                                  InstanceMethod("isCleaning", &Self::isCleaning),
-                                  InstanceMethod("totals", &Self::totals),
-                                  InstanceMethod("statistics", &Self::statistics),
-                                  InstanceMethod("openWalk", &Self::openWalk),
-                                  InstanceMethod("walk", &Self::walk),
-                                  InstanceMethod("restoreOffenders", &Self::restoreOffenders),
-                                  InstanceMethod("changeSecret", &Self::changeSecret),
-                                  InstanceMethod("putDigests", &Self::putDigests),
-                                  InstanceMethod("saveSingle", &Self::saveSingle),
-                                  InstanceMethod("restoreSingle", &Self::restoreSingle),
-                                  InstanceMethod("clear", &Self::clear),
-                              },
+                              withMethods({InstanceMethod("update", &Self::update)}),
                               {
                                   {"check", callByKeys<&RuleLimiter::check, false>},
                                   {"checkAndOpen", callByKeys<&RuleLimiter::check, true>},
@@ -57,23 +33,12 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
   }
 
   // `new RuleLimiter(config, secret, RULE_NUMBERS, RULE_SLOTS)`
-  explicit RuleLimiterObject(const Napi::CallbackInfo& info)
-      : CoreObject(info, info[1]), id_(newId()) {
+  explicit RuleLimiterObject(const Napi::CallbackInfo& info) : RuleObject(info) {
     if (!info.Env().IsExceptionPending()) start(info);
   }
 
-  double now() noexcept { return clock_.now(); }
-
  private:
-  struct WalkHandle : Handle {
-    static constexpr HandleKind kKind = HandleKind::kWalk;
-
-    WalkHandle(uint64_t limiterId, unsigned index) noexcept
-        : Handle{kKind, limiterId}, scope(index) {}
-
-    const unsigned scope;
-    SnapshotWalk<ScopeState> steps;
-  };
+  friend RuleObject;
 
   using ScopeCall = Call<Self, kMaxScopes>;
   using Operation = RuleAnswer (RuleLimiter::*)(const ScopeKey*, uint32_t, unsigned, double,
@@ -83,14 +48,9 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
 
   void start(const Napi::CallbackInfo& info);
 
-  // Whether the scopes and the program of a raw call exist; if not, an exception is pending.
+  // Whether a raw call can be done; if not, an exception is pending.
   bool accepts(napi_env env, const CallArguments& numbers) noexcept {
-    const RulePlan& plan = core().plan();
-    const bool isValid = static_cast<uint32_t>(numbers.mask) >> plan.scopes == 0 &&
-                         static_cast<uint32_t>(numbers.program) < plan.programs();
-    if (!isValid)
-      napi_throw_type_error(env, "ERR_LIMITER_KEY", "no scope or program has this number");
-    return isValid;
+    return areIn(core().plan(), env, numbers);
   }
 
   napi_value answerOf(napi_env env, RuleAnswer answer) noexcept {
@@ -141,10 +101,6 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
   Napi::Value saveSingle(const Napi::CallbackInfo& info);
   void restoreSingle(const Napi::CallbackInfo& info);
   void clear(const Napi::CallbackInfo& info);
-
-  Clock clock_;
-  const uint64_t id_;
-  RuleBuffers buffers_;
 };
 
 }  // namespace relay_limiter

@@ -49,7 +49,7 @@ class RulePlanReader {
   }
 
   RulePlan plan;
-  uint16_t added[kMaxScopes];
+  uint16_t added[kMaxScopes] = {};
   uint16_t origins[kMaxPlans];
 
  private:

@@ -36,6 +36,26 @@ inline Napi::Value totalsOf(Napi::Env env, const RuleOutcomes& outcomes, const R
   return result;
 }
 
+// RuleScopeStatistics of lib/engine/rules.ts.
+inline Napi::Object statisticsOf(Napi::Env env, size_t peers, uint64_t violations, size_t unnamed,
+                                 const Napi::Array& topViolators, const Counters& counters,
+                                 uint64_t memoryBytes) {
+  Napi::Object result = Napi::Object::New(env);
+  const auto set = [&](const char* name, auto number) {
+    result.Set(name, static_cast<double>(number));
+  };
+  set("peers", peers);
+  set("totalViolations", violations);
+  set("unnamedOffenders", unnamed);
+  result.Set("topViolators", topViolators);
+  set("bansBegun", counters.bansBegun);
+  set("evictions", counters.evictions);
+  set("lossyEvictions", counters.lossyEvictions);
+  set("refusedNewcomers", counters.refusedNewcomers);
+  set("memoryBytes", memoryBytes);
+  return result;
+}
+
 // The columns of an offender in a snapshot, but for its key.
 inline void addOffender(SnapshotColumns& columns, const SavedRuleOffender& saved) {
   for (const double number : {saved.violations, saved.level, saved.banLevel, saved.banSecondsLeft,

@@ -14,65 +14,10 @@
 #include "core-object.h"
 #include "group.h"
 #include "report.h"
+#include "shared-report.h"
 #include "slot-buffer.h"
 
 namespace relay_limiter {
-
-// The delay of a check whose shard is stalled, in seconds; STALLED_SECONDS in lib/engine/engine.ts.
-constexpr double kStalledDelay = 0.05;
-
-// A text, such as a path, in UTF-8; empty without memory. Not a std::string, which would link the
-// standard library's exceptions.
-class Utf8Text {
- public:
-  explicit Utf8Text(const Napi::Value& value) noexcept {
-    size_t length = 0;
-    if (napi_get_value_string_utf8(value.Env(), value, nullptr, 0, &length) != napi_ok) return;
-    text_.reset(new (std::nothrow) char[length + 1]);
-    if (text_ == nullptr) return;
-    text_[0] = '\0';
-    napi_get_value_string_utf8(value.Env(), value, text_.get(), length + 1, &length_);
-  }
-
-  const char* text() const noexcept { return text_ == nullptr ? "" : text_.get(); }
-  // In bytes.
-  size_t length() const noexcept { return length_; }
-
- private:
-  size_t length_ = 0;
-  std::unique_ptr<char[]> text_;
-};
-
-inline void throwShared(napi_env env, const SharedError& error) noexcept {
-  napi_throw_error(env, error.code, error.message);
-}
-
-// The error of a call that cannot lock a part of the table. `process` is 0 if it is unknown.
-inline void throwLocked(napi_env env, const SharedRegion& region, uint32_t process) noexcept {
-  SharedError error;
-  error.fail(
-      "process %lu keeps a part of the shared file %s locked: it is stopped, or gets no processor "
-      "time",
-      static_cast<unsigned long>(process), region.path());
-  throwShared(env, error);
-}
-
-// { path, createdAt, attached, isDetached }
-inline Napi::Object sharedStateOf(Napi::Env env, const SharedRegion& region) {
-  Napi::Object result = Napi::Object::New(env);
-  Napi::Array attached = Napi::Array::New(env);
-  region.eachAttached([&](uint32_t pid, double since) {
-    Napi::Object limiter = Napi::Object::New(env);
-    limiter.Set("pid", static_cast<double>(pid));
-    limiter.Set("since", since);
-    attached.Set(attached.Length(), limiter);
-  });
-  result.Set("path", region.path());
-  result.Set("createdAt", region.header().founding.createdAt);
-  result.Set("attached", attached);
-  result.Set("isDetached", region.isDetached());
-  return result;
-}
 
 // What CoreObject needs of a limiter: its end leaves the file.
 template <template <class> class Limiter>
@@ -225,14 +170,7 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
     result.Set("tracked", static_cast<double>(numbers.tracked));
     result.Set("peers", static_cast<double>(numbers.peers));
     result.Set("totalViolations", static_cast<double>(numbers.violations.value()));
-    Napi::Array top = Napi::Array::New(env, numbers.top.size());
-    for (size_t i = 0; i < numbers.top.size(); ++i) {
-      Napi::Array pair = Napi::Array::New(env, 2);
-      pair.Set(0u, stringOf(env, numbers.top[i].key.key()));
-      pair.Set(1u, static_cast<double>(numbers.top[i].violations));
-      top.Set(static_cast<uint32_t>(i), pair);
-    }
-    result.Set("topViolators", top);
+    result.Set("topViolators", topViolatorsOf(env, numbers.top));
     result.Set("unnamedOffenders", static_cast<double>(numbers.unnamed));
     result.Set("memoryBytes", static_cast<double>(limiter().layout().namesAt()));
     setCounters(env, result, numbers.counters);
@@ -268,18 +206,7 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
     if (!readBans(info, nowIn(info, 1), list, count)) return env.Undefined();
     list.keepLongest(limit < static_cast<double>(list.size()) ? static_cast<size_t>(limit)
                                                               : list.size());
-    Napi::Array bans = Napi::Array::New(env);
-    for (size_t i = 0; i < list.size(); ++i) {
-      const Napi::HandleScope scope(env);
-      Napi::Array pair = Napi::Array::New(env, 2);
-      pair.Set(0u, stringOf(env, list[i].key.key()));
-      pair.Set(1u, list[i].secondsLeft);
-      bans.Set(static_cast<uint32_t>(i), pair);
-    }
-    Napi::Object result = Napi::Object::New(env);
-    result.Set("count", static_cast<double>(count));
-    result.Set("bans", bans);
-    return result;
+    return bansInForceOf(env, list, count);
   }
 
   // openWalk(): a handle for walk, which returns a snapshot in steps.
@@ -292,8 +219,8 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
     auto* walk = unwrapHandle<WalkHandle>(info.Env(), info[0], id_);
     if (walk == nullptr || !requireAttached(info.Env())) return info.Env().Undefined();
     const auto limit = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
-    const Napi::Value step =
-        snapshotStepOf(info.Env(), limiter(), secret(), walk->steps, limit, nowIn(info, 2));
+    const Napi::Value step = snapshotStepOf(info.Env(), limiter(), limiter().currentSecret(),
+                                            walk->steps, limit, nowIn(info, 2));
     if (!limiter().takeStalled()) return step;
     throwStalled(info.Env());
     return info.Env().Undefined();
@@ -336,7 +263,7 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
     const double now = nowIn(info, 3);
     bool isStalled = false;
     uint32_t count = 0;
-    if (other == secret()) {
+    if (other == limiter().currentSecret()) {
       count = restoreDigestsFrom<kDigestNumbers>(
           info.Env(), info[1], info[2],
           [&](const Fingerprint& digest) { limiter().prepare(digest); },

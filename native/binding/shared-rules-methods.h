@@ -1,5 +1,6 @@
 // The methods of SharedRulesObject, which are called rarely. One that has not been done because the
-// rules have changed notes it for takeOutdated(), and its result says nothing.
+// rules have changed notes it for takeOutdated(), and its result says nothing. What is by slots
+// needs the current rules.
 #pragma once
 
 #include "shared-rules-object.h"
@@ -34,7 +35,7 @@ inline Napi::Value SharedRulesObject::publish(const Napi::CallbackInfo& info) {
   const Utf8Text text(info[1]);
   SharedError error;
   const Entered entered = rules().publish(std::move(reader.plan), reader.origins, reader.added,
-                                          text.text(), text.length(), nowIn(info, 2), error);
+                                          {text.text(), text.length()}, nowIn(info, 2), error);
   if (error) throwShared(env, error);
   return Napi::Boolean::New(env, isDone(env, entered) && !error);
 }
@@ -119,38 +120,22 @@ bool SharedRulesObject::withPeer(const Napi::CallbackInfo& info, Needs needs, do
 // peek(keys, mask, program, now): { answer, used }
 inline Napi::Value SharedRulesObject::peek(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const CallArguments numbers{0, 0, 0, info[1].As<Napi::Number>().Int32Value(),
-                              info[2].As<Napi::Number>().Int32Value()};
+  const CallArguments numbers = peekArgumentsOf(info);
   if (!accepts(env, numbers)) return env.Undefined();
   const auto mask = static_cast<uint32_t>(numbers.mask);
   const uint32_t singles = mask & rules().singleScopes();
-  KeyTexts texts;
-  ScopeKey keys[kMaxScopes];
-  for (uint32_t left = mask & ~singles; left != 0; left &= left - 1) {
-    const unsigned i = lowestBit(left);
-    KeyText& text = texts.add();
-    if (!readElement(env, info[0], i, text)) return env.Undefined();
-    keys[i] = {text.key(rules().secret()), nullptr, nullptr};
-  }
-  Napi::Float64Array used = Napi::Float64Array::New(env, size_t{rules().plan().scopes} * kMaxRules);
-  if (used.IsEmpty()) return env.Undefined();
-  const RuleAnswer answer =
-      rules().callByKeys(keys, mask & ~singles, singles, nowIn(info, 3), Patience::kLong,
-                         [&](Core& core, const ScopeKey* found, uint32_t scopes, double time) {
-                           return core.peek(found, scopes, static_cast<unsigned>(numbers.program),
-                                            time, buffers_.numbers(), used.Data());
-                         });
-  if (answer == RuleAnswer::kStalled) {
-    throwStalled(env);
-    return env.Undefined();
-  }
-  if (answer == RuleAnswer::kOutdated) isOutdated_ = true;
-  Napi::Object result = Napi::Object::New(env);
-  const bool isAllowed = answer == RuleAnswer::kAllowed;
-  result.Set("answer",
-             isAllowed ? env.Undefined() : Napi::Number::New(env, static_cast<uint32_t>(answer)));
-  result.Set("used", used);
-  return result;
+  const auto ask = [&](ScopeKey* keys, double* used) {
+    const RuleAnswer answer =
+        rules().callByKeys(keys, mask & ~singles, singles, nowIn(info, 3), Patience::kLong,
+                           [&](Core& core, const ScopeKey* found, uint32_t scopes, double time) {
+                             return core.peek(found, scopes, static_cast<unsigned>(numbers.program),
+                                              time, buffers_.numbers(), used);
+                           });
+    if (answer == RuleAnswer::kStalled) throwStalled(env);
+    if (answer == RuleAnswer::kOutdated) isOutdated_ = true;
+    return answer;
+  };
+  return peekBy(info, rules().secret(), mask & ~singles, rules().plan().scopes, ask);
 }
 
 // ban(scope, key, seconds, now)
@@ -214,18 +199,7 @@ inline Napi::Value SharedRulesObject::longestBans(const Napi::CallbackInfo& info
                    if (a.began != b.began) return a.began > b.began;
                    return a.key.key() < b.key.key();
                  });
-  Napi::Array bans = Napi::Array::New(env);
-  for (size_t i = 0; i < list.size(); ++i) {
-    const Napi::HandleScope handles(env);
-    Napi::Array pair = Napi::Array::New(env, 2);
-    pair.Set(0u, stringOf(env, list[i].key.key()));
-    pair.Set(1u, list[i].secondsLeft);
-    bans.Set(static_cast<uint32_t>(i), pair);
-  }
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("count", static_cast<double>(count));
-  result.Set("bans", bans);
-  return result;
+  return bansInForceOf(env, list, count);
 }
 
 // cleanup(maxIdle, budgetMs, now)
@@ -268,24 +242,8 @@ inline Napi::Value SharedRulesObject::statistics(const Napi::CallbackInfo& info)
   SharedRuleScope scope(rules(), index);
   scope.readStatistics(numbers);
   if (!isDone(env, scope.entered())) return env.Undefined();
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("peers", static_cast<double>(numbers.peers));
-  result.Set("totalViolations", static_cast<double>(numbers.violations.value()));
-  result.Set("unnamedOffenders", static_cast<double>(numbers.unnamed));
-  Napi::Array top = Napi::Array::New(env, numbers.top.size());
-  for (size_t i = 0; i < numbers.top.size(); ++i) {
-    Napi::Array pair = Napi::Array::New(env, 2);
-    pair.Set(0u, stringOf(env, numbers.top[i].key.key()));
-    pair.Set(1u, static_cast<double>(numbers.top[i].violations));
-    top.Set(static_cast<uint32_t>(i), pair);
-  }
-  result.Set("topViolators", top);
-  result.Set("bansBegun", static_cast<double>(numbers.counters.bansBegun));
-  result.Set("evictions", static_cast<double>(numbers.counters.evictions));
-  result.Set("lossyEvictions", static_cast<double>(numbers.counters.lossyEvictions));
-  result.Set("refusedNewcomers", static_cast<double>(numbers.counters.refusedNewcomers));
-  result.Set("memoryBytes", static_cast<double>(rules().bytesOf(index)));
-  return result;
+  return statisticsOf(env, numbers.peers, numbers.violations.value(), numbers.unnamed,
+                      topViolatorsOf(env, numbers.top), numbers.counters, rules().bytesOf(index));
 }
 
 // openWalk(scope): a handle for walk, which returns a snapshot in steps.
@@ -295,14 +253,15 @@ inline Napi::Value SharedRulesObject::openWalk(const Napi::CallbackInfo& info) {
   return wrapHandle(info.Env(), new (std::nothrow) WalkHandle(id_, scope));
 }
 
-// walk(handle, most, now): the columns of the next step, of about `most` peers.
+// walk(handle, most, now): the columns of the next step, of about `most` peers. It ends before if
+// the rules change; then the next one is not done.
 inline Napi::Value SharedRulesObject::walk(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   auto* walk = unwrapHandle<WalkHandle>(env, info[0], id_);
   if (walk == nullptr || !requireAttached(env)) return env.Undefined();
   SharedRuleScope scope(rules(), walk->scope);
   const auto most = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
-  SnapshotColumns columns(env, rules().secret());
+  SnapshotColumns columns(env, rules().currentSecret());
   const auto useOffender = [&](const Offender& offender, const SavedRuleOffender& saved) {
     columns.keys.push(offender.storedKey);
     addOffender(columns, saved);
@@ -312,7 +271,8 @@ inline Napi::Value SharedRulesObject::walk(const Napi::CallbackInfo& info) {
   };
   if (!walk->steps.step(scope, nowIn(info, 2), most, useOffender, useDigest))
     columns.hasMemory = false;
-  if (!isDone(env, scope.entered())) return env.Undefined();
+  const bool isPartial = scope.entered() == Entered::kOutdated && !columns.isEmpty();
+  if (!isPartial && !isDone(env, scope.entered())) return env.Undefined();
   return columns.toObject(walk->steps.isOver());
 }
 
@@ -359,7 +319,7 @@ inline Napi::Value SharedRulesObject::putDigests(const Napi::CallbackInfo& info)
   if (!readScope(info, false, index)) return env.Undefined();
   const uint32_t* words = info[1].As<Napi::Uint32Array>().Data();
   const Secret other{joinHalves(words), joinHalves(words + 2)};
-  if (!(other == rules().secret())) return Napi::Number::New(env, 0);
+  if (!(other == rules().currentSecret())) return Napi::Number::New(env, 0);
   const double now = nowIn(info, 4);
   Entered worst = Entered::kYes;
   const uint32_t count = restoreDigestsFrom<kRuleDigestNumbers>(
@@ -386,7 +346,7 @@ inline Napi::Value SharedRulesObject::saveSingle(const Napi::CallbackInfo& info)
   Napi::Float64Array numbers = Napi::Float64Array::New(info.Env(), kRuleDigestNumbers);
   if (numbers.IsEmpty()) return info.Env().Undefined();
   const Entered entered = rules().withSingles(
-      Needs::kAnyRules, nowIn(info, 1),
+      Needs::kCurrentRules, nowIn(info, 1),
       [&](const Core& core, double time) { core.saveSingle(scope, time, numbers.Data()); });
   if (!isDone(info.Env(), entered)) return info.Env().Undefined();
   return numbers;

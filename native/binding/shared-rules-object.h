@@ -5,12 +5,10 @@
 
 #include <napi.h>
 
-#include "../limiters/clock.h"
 #include "../shared/rule-snapshot.h"
-#include "core-object.h"
-#include "rule-arguments.h"
+#include "rule-object.h"
 #include "rule-report.h"
-#include "shared-object.h"
+#include "shared-report.h"
 
 namespace relay_limiter {
 
@@ -22,7 +20,7 @@ struct SharedRulesCoreOf {
   SharedRules rules;
 };
 
-class SharedRulesObject : public CoreObject<SharedRulesObject, SharedRulesCoreOf> {
+class SharedRulesObject : public RuleObject<SharedRulesObject, SharedRulesCoreOf, SharedRuleScope> {
  public:
   using Self = SharedRulesObject;
   using Core = SharedRules::Core;
@@ -31,65 +29,35 @@ class SharedRulesObject : public CoreObject<SharedRulesObject, SharedRulesCoreOf
 
   static Napi::Function define(Napi::Env env, Registry<Self>& registry) {
     return CoreObject::define(env, "SharedRuleLimiter", registry,
-                              {
+                              withMethods({
                                   InstanceMethod("publish", &Self::publish),
                                   InstanceMethod("readConfig", &Self::readConfig),
                                   InstanceMethod("adoptPlan", &Self::adoptPlan),
                                   InstanceMethod("isCurrent", &Self::isCurrent),
                                   InstanceMethod("takeOutdated", &Self::takeOutdated),
                                   InstanceMethod("countListed", &Self::countListed),
-                                  InstanceMethod("peek", &Self::peek),
-                                  InstanceMethod("ban", &Self::ban),
-                                  InstanceMethod("unban", &Self::unban),
-                                  InstanceMethod("banSecondsLeft", &Self::banSecondsLeft),
-                                  InstanceMethod("longestBans", &Self::longestBans),
-                                  InstanceMethod("violations", &Self::violations),
-                                  InstanceMethod("removePeer", &Self::removePeer),
-                                  InstanceMethod("cleanup", &Self::cleanup),
-                                  InstanceMethod("isCleaning", &Self::isCleaning),
-                                  InstanceMethod("totals", &Self::totals),
-                                  InstanceMethod("statistics", &Self::statistics),
-                                  InstanceMethod("openWalk", &Self::openWalk),
-                                  InstanceMethod("walk", &Self::walk),
-                                  InstanceMethod("restoreOffenders", &Self::restoreOffenders),
-                                  InstanceMethod("changeSecret", &Self::changeSecret),
-                                  InstanceMethod("putDigests", &Self::putDigests),
-                                  InstanceMethod("saveSingle", &Self::saveSingle),
-                                  InstanceMethod("restoreSingle", &Self::restoreSingle),
-                                  InstanceMethod("clear", &Self::clear),
                                   InstanceMethod("sharedState", &Self::sharedState),
                                   InstanceMethod("detach", &Self::detach),
-                              },
+                              }),
                               {
-                                  {"check", checkByKeys<false>},
-                                  {"checkAndOpen", checkByKeys<true>},
+                                  {"check", callByKeys<&Core::check, false>},
+                                  {"checkAndOpen", callByKeys<&Core::check, true>},
                                   {"checkPeer", checkPeer},
-                                  {"refund", settle<&Core::refund>},
-                                  {"charge", settle<&Core::charge>},
-                                  {"look", settle<&Core::look>},
+                                  {"refund", callByKeys<&Core::refund, false>},
+                                  {"charge", callByKeys<&Core::charge, false>},
+                                  {"look", callByKeys<&Core::look, false>},
                                   {"open", open},
                               });
   }
 
   // `new SharedRuleLimiter(config, secret, RULE_NUMBERS, RULE_SLOTS)`: joins the file at
   // `config.shared.path`, or creates it.
-  explicit SharedRulesObject(const Napi::CallbackInfo& info)
-      : CoreObject(info, info[1]), id_(newId()) {
+  explicit SharedRulesObject(const Napi::CallbackInfo& info) : RuleObject(info) {
     if (!info.Env().IsExceptionPending()) start(info);
   }
 
-  double now() noexcept { return clock_.now(); }
-
  private:
-  struct WalkHandle : Handle {
-    static constexpr HandleKind kKind = HandleKind::kWalk;
-
-    WalkHandle(uint64_t limiterId, unsigned index) noexcept
-        : Handle{kKind, limiterId}, scope(index) {}
-
-    const unsigned scope;
-    SnapshotWalk<SharedRuleScope> steps;
-  };
+  friend RuleObject;
 
   using ScopeCall = Call<Self, kMaxScopes>;
   using Operation = RuleAnswer (Core::*)(const ScopeKey*, uint32_t, unsigned, double, RuleNumbers&);
@@ -136,13 +104,7 @@ class SharedRulesObject : public CoreObject<SharedRulesObject, SharedRulesCoreOf
 
   // Whether a raw call can be done; if not, an exception is pending.
   bool accepts(napi_env env, const CallArguments& numbers) noexcept {
-    if (!requireAttached(env)) return false;
-    const RulePlan& plan = rules().plan();
-    const bool isValid = static_cast<uint32_t>(numbers.mask) >> plan.scopes == 0 &&
-                         static_cast<uint32_t>(numbers.program) < plan.programs();
-    if (!isValid)
-      napi_throw_type_error(env, "ERR_LIMITER_KEY", "no scope or program has this number");
-    return isValid;
+    return requireAttached(env) && areIn(rules().plan(), env, numbers);
   }
 
   static napi_value answerOf(napi_env env, RuleAnswer answer) noexcept {
@@ -156,11 +118,18 @@ class SharedRulesObject : public CoreObject<SharedRulesObject, SharedRulesCoreOf
   }
 
   // The answer of a check: a stalled shard refuses for a moment.
-  napi_value checkAnswerOf(napi_env env, RuleAnswer answer, uint32_t scopes) noexcept {
+  napi_value checkAnswerOf(napi_env env, RuleAnswer answer) noexcept {
     if (answer != RuleAnswer::kStalled) return answerOf(env, answer);
-    const int scope = scopes == 0 ? 0 : static_cast<int>(lowestBit(scopes));
-    buffers_.numbers().set(kStalledDelay, -1, scope);
+    buffers_.numbers().set(kStalledDelay, -1, static_cast<int>(rules().stalledScope()));
     return answerOf(env, RuleAnswer::kNoRoom);
+  }
+
+  // The answer of another raw call.
+  napi_value otherAnswerOf(napi_env env, RuleAnswer answer) noexcept {
+    if (answer == RuleAnswer::kOutdated) isOutdated_ = true;
+    if (answer != RuleAnswer::kStalled) return answerOf(env, answer);
+    throwStalled(env);
+    return nullptr;
   }
 
   // Reads the texts of the keys of `keyed`, and hashes them. `kOpens`: with the peer's slots.
@@ -168,11 +137,9 @@ class SharedRulesObject : public CoreObject<SharedRulesObject, SharedRulesCoreOf
   bool readKeys(napi_env env, const napi_value* arguments, uint32_t keyed, KeyTexts& texts,
                 ScopeKey* keys) noexcept;
 
-  template <bool kOpens>
-  static napi_value checkByKeys(napi_env env, napi_callback_info info) noexcept;
+  template <Operation kOperation, bool kOpens>
+  static napi_value callByKeys(napi_env env, napi_callback_info info) noexcept;
   static napi_value checkPeer(napi_env env, napi_callback_info info) noexcept;
-  template <Operation kOperation>
-  static napi_value settle(napi_env env, napi_callback_info info) noexcept;
   static napi_value open(napi_env env, napi_callback_info info) noexcept;
 
   double nowIn(const Napi::CallbackInfo& info, size_t index) {
@@ -215,9 +182,6 @@ class SharedRulesObject : public CoreObject<SharedRulesObject, SharedRulesCoreOf
   Napi::Value sharedState(const Napi::CallbackInfo& info);
   void detach(const Napi::CallbackInfo& info);
 
-  Clock clock_;
-  const uint64_t id_;
-  RuleBuffers buffers_;
   // Whether a call has not been done because the rules have changed.
   bool isOutdated_ = false;
 };
@@ -238,9 +202,11 @@ bool SharedRulesObject::readKeys(napi_env env, const napi_value* arguments, uint
   return true;
 }
 
-// check(...keys)
-template <bool kOpens>
-napi_value SharedRulesObject::checkByKeys(napi_env env, napi_callback_info info) noexcept {
+// check(...keys), refund(...keys), charge(...keys), look(...keys). Only a check can refuse a peer
+// whose shard is stalled.
+template <SharedRulesObject::Operation kOperation, bool kOpens>
+napi_value SharedRulesObject::callByKeys(napi_env env, napi_callback_info info) noexcept {
+  constexpr bool kIsCheck = kOperation == &Core::check;
   const ScopeCall call(env, info);
   if (call.object == nullptr || !call.object->accepts(env, *call.numbers)) return nullptr;
   auto& self = *call.object;
@@ -249,12 +215,13 @@ napi_value SharedRulesObject::checkByKeys(napi_env env, napi_callback_info info)
   ScopeKey keys[kMaxScopes];
   if (!self.readKeys<kOpens>(env, call.arguments, numbers.keyed, texts, keys)) return nullptr;
   const RuleAnswer answer = self.rules().callByKeys(
-      keys, numbers.keyed, numbers.singles, numbers.now, Patience::kShort,
+      keys, numbers.keyed, numbers.singles, numbers.now,
+      kIsCheck ? Patience::kShort : Patience::kLong,
       [&](Core& core, const ScopeKey* found, uint32_t scopes, double time) {
-        return core.check(found, scopes, numbers.program, time, self.buffers_.numbers());
+        return (core.*kOperation)(found, scopes, numbers.program, time, self.buffers_.numbers());
       });
   if (answer == RuleAnswer::kAllowed) return nullptr;
-  return self.checkAnswerOf(env, answer, numbers.keyed | numbers.singles);
+  return kIsCheck ? self.checkAnswerOf(env, answer) : self.otherAnswerOf(env, answer);
 }
 
 // checkPeer(): JavaScript has written the slots of the peer. Returns kNeedsKeysAnswer, and changes
@@ -268,28 +235,7 @@ inline napi_value SharedRulesObject::checkPeer(napi_env env, napi_callback_info 
       self.rules().checkAt(self.buffers_.slots(), numbers.keyed, numbers.singles, numbers.program,
                            numbers.now, self.buffers_.numbers());
   if (answer == RuleAnswer::kAllowed) return nullptr;
-  return self.checkAnswerOf(env, answer, numbers.keyed | numbers.singles);
-}
-
-// refund(...keys), charge(...keys), look(...keys)
-template <SharedRulesObject::Operation kOperation>
-napi_value SharedRulesObject::settle(napi_env env, napi_callback_info info) noexcept {
-  const ScopeCall call(env, info);
-  if (call.object == nullptr || !call.object->accepts(env, *call.numbers)) return nullptr;
-  auto& self = *call.object;
-  const CallNumbers numbers(self.rules(), call);
-  KeyTexts texts;
-  ScopeKey keys[kMaxScopes];
-  if (!self.readKeys<false>(env, call.arguments, numbers.keyed, texts, keys)) return nullptr;
-  const RuleAnswer answer = self.rules().callByKeys(
-      keys, numbers.keyed, numbers.singles, numbers.now, Patience::kLong,
-      [&](Core& core, const ScopeKey* found, uint32_t scopes, double time) {
-        return (core.*kOperation)(found, scopes, numbers.program, time, self.buffers_.numbers());
-      });
-  if (answer == RuleAnswer::kOutdated) self.isOutdated_ = true;
-  if (answer != RuleAnswer::kStalled) return answerOf(env, answer);
-  self.throwStalled(env);
-  return nullptr;
+  return self.checkAnswerOf(env, answer);
 }
 
 // open(...keys): writes the slots of the scopes in the mask. The first check finds the records.

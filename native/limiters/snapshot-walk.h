@@ -3,7 +3,9 @@
 // or goes during the walk may be missing. Counterpart of lib/engine/js/snapshot-walk.ts.
 //
 // The offenders with a stored key come first, in the order of their first violations. All other
-// peers follow, under digests. `Core` is a limiter or a scope of rules.
+// peers follow, under digests. `Core` is a limiter or a scope of rules. If it has a method
+// isInterrupted(), a step ends when that returns true; the next one begins with what could not be
+// visited.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +16,15 @@
 #include "sorted-runs.h"
 
 namespace relay_limiter {
+
+template <class Core>
+auto isInterrupted(const Core& core, int) noexcept -> decltype(core.isInterrupted()) {
+  return core.isInterrupted();
+}
+template <class Core>
+constexpr bool isInterrupted(const Core&, long) noexcept {
+  return false;
+}
 
 template <class Core>
 class SnapshotWalk {
@@ -57,6 +68,7 @@ class SnapshotWalk {
     for (unsigned n = 0; n < kMostPages; ++n) {
       const bool hasMore = core.offenders().sweepPositions(cursor_, order_, add);
       if (!hasMemory) return false;
+      if (isInterrupted(core, 0)) return true;
       if (hasMore) continue;
       positions_.finish();
       enter(Phase::kOffenders);
@@ -67,10 +79,13 @@ class SnapshotWalk {
 
   template <class UseOffender>
   void visitOffenders(Core& core, double now, size_t most, UseOffender&& useOffender) noexcept {
-    SnapshotPosition position;
     for (size_t n = 0; n < most; ++n) {
-      if (!positions_.take(position)) return enter(Phase::kDigests);
+      const SnapshotPosition* next = positions_.next();
+      if (next == nullptr) return enter(Phase::kDigests);
+      SnapshotPosition position = *next;
       core.visitOffender(position.fingerprint, now, useOffender);
+      if (isInterrupted(core, 0)) return;
+      positions_.take(position);
     }
   }
 
@@ -88,7 +103,10 @@ class SnapshotWalk {
       useDigest(secret, saved);
     };
     for (unsigned n = 0; n < kMostPages && visited < most; ++n) {
-      if (core.sweepSnapshotPass(pass_, cursor_, now, order_, useNewOffender, visit)) continue;
+      const bool hasMore =
+          core.sweepSnapshotPass(pass_, cursor_, now, order_, useNewOffender, visit);
+      if (isInterrupted(core, 0)) return;
+      if (hasMore) continue;
       cursor_ = 0;
       if (++pass_ == Core::kSnapshotPasses) return enter(Phase::kOver);
       if (visited > 0) return;

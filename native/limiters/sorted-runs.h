@@ -44,6 +44,11 @@ class SortedRuns {
     std::make_heap(runs_, runs_ + remaining_, isLater);
   }
 
+  // The smallest item, which take() removes; nullptr if there is none.
+  const Item* next() const noexcept {
+    return remaining_ == 0 ? nullptr : &runs_[0].items[runs_[0].next];
+  }
+
   // Removes the smallest item and writes it to `item`; false if there is none.
   bool take(Item& item) noexcept {
     if (remaining_ == 0) return false;

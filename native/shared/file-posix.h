@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -135,6 +136,13 @@ inline void removeTemporaries(const char* path) noexcept {
   std::free(found);
 }
 
+// Gives a file without a path this one. Whether that works; if not, errno says why.
+inline bool linkFile(int file, const char* path) noexcept {
+  char descriptor[64];
+  std::snprintf(descriptor, sizeof descriptor, "/proc/self/fd/%d", file);
+  return linkat(AT_FDCWD, descriptor, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0;
+}
+
 // Another path in the folder of `path`, to be freed; nullptr if there is no memory.
 inline char* temporaryPath(const char* path) noexcept {
   struct timespec now;
@@ -194,15 +202,8 @@ inline bool SharedFile::create(const char* path, size_t bytes, size_t eager,
 
 inline bool SharedFile::link(const char* path, SharedError& error) noexcept {
   const bool isTemporary = temporary_ != nullptr;
-  int result;
-  if (isTemporary) {
-    result = ::link(temporary_, path);
-  } else {
-    char descriptor[64];
-    std::snprintf(descriptor, sizeof descriptor, "/proc/self/fd/%d", file_);
-    result = linkat(AT_FDCWD, descriptor, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
-  }
-  const int failure = result == 0 ? 0 : errno;
+  const bool isLinked = isTemporary ? ::link(temporary_, path) == 0 : posix::linkFile(file_, path);
+  const int failure = isLinked ? 0 : errno;
   if (isTemporary) {
     ::unlink(temporary_);
     std::free(temporary_);
@@ -211,6 +212,24 @@ inline bool SharedFile::link(const char* path, SharedError& error) noexcept {
   if (failure == 0) return true;
   // The temporary path may have been removed before it was locked.
   if (failure == EEXIST || (isTemporary && failure == ENOENT)) return false;
+  return error.fail("the shared file %s cannot be created: %s", path, std::strerror(failure));
+}
+
+inline bool SharedFile::replace(const char* path, SharedError& error) noexcept {
+  int failure = 0;
+  if (temporary_ == nullptr) {
+    temporary_ = posix::temporaryPath(path);
+    if (temporary_ == nullptr) return error.failForMemory("no memory for the path %s", path);
+    flock(file_, LOCK_EX | LOCK_NB);
+    if (!posix::linkFile(file_, temporary_)) failure = errno;
+  }
+  if (failure == 0 && std::rename(temporary_, path) == -1) failure = errno;
+  if (failure != 0) ::unlink(temporary_);
+  std::free(temporary_);
+  temporary_ = nullptr;
+  if (failure == 0) return true;
+  // As in link().
+  if (failure == ENOENT) return false;
   return error.fail("the shared file %s cannot be created: %s", path, std::strerror(failure));
 }
 

@@ -152,6 +152,12 @@ inline bool SharedFile::link(const char* path, SharedError& error) noexcept {
   return error.fail("the shared file %s cannot be created: error %lu", path, failure);
 }
 
+// Windows does not put a file in the place of one that is open.
+inline bool SharedFile::replace(const char* path, SharedError& error) noexcept {
+  unlink(path, error);
+  return !error && link(path, error);
+}
+
 inline SharedFile::Opened SharedFile::open(const char* path, SharedError& error) noexcept {
   close();
   const auto refuse = [&](const char* why) {

@@ -39,6 +39,10 @@ class SharedFile {
   // again (`error` is unset), or with an error.
   bool link(const char* path, SharedError& error) noexcept;
 
+  // Gives the created file the path of another file, which loses it in the same step (on Windows in
+  // two steps). As link().
+  bool replace(const char* path, SharedError& error) noexcept;
+
   // Opens the file at `path`, if it is regular, of this user, not accessible to others and has one
   // path.
   Opened open(const char* path, SharedError& error) noexcept;

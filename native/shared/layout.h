@@ -28,7 +28,7 @@
 namespace relay_limiter {
 
 // The version of this layout. Processes of another version cannot use the file.
-constexpr uint32_t kSharedLayout = 2;
+constexpr uint32_t kSharedLayout = 3;
 
 // The maximum number of limiters that are attached to a file at a time.
 constexpr uint32_t kAttachSlots = 1024;
@@ -187,6 +187,14 @@ struct SharedHeader {
     seal();
   }
 
+  // Replaces the secret. Call this while all shards are locked.
+  void change(const Secret& secret) noexcept {
+    const uint32_t version = secretVersion.load() + 1;
+    secrets[version & 1] = secret;
+    keepOrderOfWrites();
+    secretVersion.store(version);
+  }
+
   void setLatestBanEnd(double end) noexcept {
     uint64_t bits;
     std::memcpy(&bits, &end, sizeof bits);
@@ -237,11 +245,31 @@ struct SharedHeader {
       return error.fail("it was created with %.31s %.15g, not %.15g", own.config[i].name, value,
                         layout.config[i].value);
     }
-    if (own.numbers != layout.numbers || own.shards != layout.shards ||
-        own.headBytes != layout.headBytes || own.pageBytes != layout.pageBytes ||
-        own.nameBytes != layout.nameBytes || own.extraHeads != layout.extraHeads ||
-        own.configBytes != layout.configBytes) {
-      return error.fail("another version of relay-limiter created it");
+    for (unsigned i = 0; i < RuleShape::kMostScopes; ++i) {
+      if (own.rules.rooms[i] == layout.rules.rooms[i]) continue;
+      return error.fail("its records of scope %u have room for %u rules, not %u", i,
+                        unsigned{own.rules.rooms[i]}, unsigned{layout.rules.rooms[i]});
+    }
+    const struct {
+      const char* name;
+      uint64_t theirs;
+      uint64_t ours;
+    } sizes[] = {
+        {"number of options", own.numbers, layout.numbers},
+        {"number of shards", own.shards, layout.shards},
+        {"size of a head", own.headBytes, layout.headBytes},
+        {"size of a shard's pages", own.pageBytes, layout.pageBytes},
+        {"size of a shard's names", own.nameBytes, layout.nameBytes},
+        {"number of other heads", own.extraHeads, layout.extraHeads},
+        {"size of the rules", own.configBytes, layout.configBytes},
+        {"number of scopes", own.rules.scopes, layout.rules.scopes},
+        {"set of single scopes", own.rules.singleScopes, layout.rules.singleScopes},
+    };
+    for (const auto& [name, theirs, ours] : sizes) {
+      if (theirs == ours) continue;
+      return error.fail("another version of relay-limiter created it: its %s is %llu, not %llu",
+                        name, static_cast<unsigned long long>(theirs),
+                        static_cast<unsigned long long>(ours));
     }
     return true;
   }

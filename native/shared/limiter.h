@@ -79,7 +79,8 @@ class SharedLimiter {
       return true;
     };
     const auto collect = [&] { collectBans(bans); };
-    if (!region_.attach(path, layout_, secret, prepare, collect, error)) return false;
+    const auto layoutFor = [&](const SharedLayout*, SharedError&) { return &layout_; };
+    if (!region_.attach(path, layoutFor, secret, prepare, collect, error)) return false;
     refreshSecret();
     return true;
   }
@@ -88,7 +89,14 @@ class SharedLimiter {
 
   SharedRegion& region() noexcept { return region_; }
   const SharedLayout& layout() const noexcept { return layout_; }
+  // The secret as of the last call that needed it. Another process may have changed it: a call with
+  // the text of a key finds out, and makes the fingerprint again.
   const Secret& secret() const noexcept { return secret_; }
+  // The secret of the file, for what has only fingerprints.
+  const Secret& currentSecret() noexcept {
+    refreshSecret();
+    return secret_;
+  }
   uint32_t secretVersion() const noexcept { return secretVersion_; }
   // The process that held the shard of the last call that found one stalled; 0 if it is unknown.
   uint32_t stalledBy() const noexcept { return stalledBy_; }
@@ -103,7 +111,7 @@ class SharedLimiter {
     // The shard of a peer. If the key has been hashed with an older secret, hashes it again;
     // without its text the visit does not begin, and needsText() is true.
     Visit(SharedLimiter& limiter, Key& key, Patience patience) noexcept : limiter_(limiter) {
-      for (;;) {
+      for (unsigned attempt = 0; attempt < kMostAttempts; ++attempt) {
         isBegun_ = limiter.enter(limiter.region_.shardOf(key.fingerprint), patience);
         if (!isBegun_ || limiter.hasCurrentSecret()) return;
         limiter.refreshSecret();
@@ -116,6 +124,8 @@ class SharedLimiter {
         if (needsText_) return;
         key.fingerprint = fingerprintOf(key.text, key.length, limiter.secret_);
       }
+      // The secret changes all the time: the file is damaged, and nobody knows the holder.
+      limiter.stalledBy_ = 0;
     }
     Visit(SharedLimiter& limiter, uint32_t shard, Patience patience) noexcept : limiter_(limiter) {
       isBegun_ = limiter.enter(shard, patience);
@@ -146,6 +156,8 @@ class SharedLimiter {
     }
 
    private:
+    static constexpr unsigned kMostAttempts = 100;
+
     SharedLimiter& limiter_;
     bool isBegun_ = false;
     bool needsText_ = false;
@@ -202,25 +214,20 @@ class SharedLimiter {
 
   // Adopts another secret, if there is no peer in any shard. False if a shard is stalled.
   bool adopt(const Secret& secret) noexcept {
-    if (secret == secret_) return true;
-    uint32_t locked = 0;
-    bool isEmpty = true;
-    for (; locked < shards() && isEmpty; ++locked) {
-      if (!enter(locked, Patience::kLong)) break;
-      isEmpty = core_.isEmpty();
+    if (secret == currentSecret()) return true;
+    const auto unlock = [this](uint32_t shard) { headOf(shard).lock.unlock(); };
+    const LockedAll locked = lockAll(
+        shards(), Patience::kLong,
+        [this](uint32_t shard, Patience patience) { return enter(shard, patience); }, unlock,
+        [this](uint32_t) { return core_.isEmpty(); });
+    if (locked != LockedAll::kYes) return locked == LockedAll::kDeclined;
+    region_.header().change(secret);
+    refreshSecret();
+    for (uint32_t i = 0; i < shards(); ++i) {
+      headOf(i).secretVersion = secretVersion_;
+      unlock(i);
     }
-    const bool hasAll = locked == shards();
-    if (hasAll && isEmpty) {
-      SharedHeader& header = region_.header();
-      const uint32_t version = header.secretVersion.load() + 1;
-      header.secrets[version & 1] = secret;
-      keepOrderOfWrites();
-      header.secretVersion.store(version);
-      for (uint32_t i = 0; i < shards(); ++i) headOf(i).secretVersion = version;
-      refreshSecret();
-    }
-    while (locked > 0) headOf(--locked).lock.unlock();
-    return hasAll || !isEmpty;
+    return true;
   }
 
   // Removes idle peers and what is over, for about `budgetMs`, and adds the number of removed peers
@@ -393,7 +400,7 @@ class SharedLimiter {
     const double now = monotonicSeconds();
     for (size_t i = 0; i < bans.size(); ++i) {
       char16_t text[KeyCopy::kMostUnits];
-      const Key key = bans[i].key.key(bans[i].fingerprint, text);
+      const Key key = bans.keyOf(i, region_.header().secret(0), text);
       point(region_.shardOf(key.fingerprint));
       core_.restore(key, {0, bans[i].secondsLeft, kInfinity, SavedBucket::none()}, now, kSample);
       cursor_.head->unfinished = 0;

@@ -126,6 +126,17 @@ class BanList {
   size_t size() const noexcept { return size_; }
   const Entry& operator[](size_t index) const noexcept { return entries_[index]; }
 
+  // The key of a ban, with its text if that is stored and belongs to the fingerprint: it comes from
+  // a file that may be damaged.
+  Key keyOf(size_t index, const Secret& secret,
+            char16_t (&text)[KeyCopy::kMostUnits]) const noexcept {
+    const Entry& entry = entries_[index];
+    const Key key = entry.key.key(entry.fingerprint, text);
+    const bool isOwn =
+        key.text != nullptr && fingerprintOf(key.text, key.length, secret) == entry.fingerprint;
+    return isOwn ? key : Key{entry.fingerprint, nullptr, 0};
+  }
+
   // Makes room for `more` entries. False if there is no memory.
   bool reserve(size_t more) noexcept {
     if (capacity_ - size_ >= more) return true;

@@ -14,6 +14,8 @@ namespace relay_limiter {
 
 // How long calls wait for one holder.
 enum class Patience {
+  // A call that has locked other shards meanwhile.
+  kBrief,
   // A check, which can refuse the peer, and a cleanup, which can leave the shard out.
   kShort,
   // Calls that would fail.
@@ -26,9 +28,15 @@ class LockWait {
   // Also how long a call waits in all if holders change, but it never gets the lock.
   static constexpr double kLongSeconds = 1;
   static constexpr double kAskSeconds = 0.001;
+  // Longer than kAskSeconds, so that a dead holder is found.
+  static constexpr double kBriefSeconds = 0.002;
 
-  explicit LockWait(Patience patience) noexcept
-      : most_(patience == Patience::kShort ? kShortSeconds : kLongSeconds) {}
+  static constexpr double secondsOf(Patience patience) noexcept {
+    if (patience == Patience::kBrief) return kBriefSeconds;
+    return patience == Patience::kShort ? kShortSeconds : kLongSeconds;
+  }
+
+  explicit LockWait(Patience patience) noexcept : most_(secondsOf(patience)) {}
 
   // Whether a call has waited for this holder before; `mark` is that of the lock.
   static bool isMarked(uint64_t holder, const std::atomic<uint64_t>& mark) noexcept {

@@ -20,9 +20,10 @@ class SharedRegion {
   // Joins the file at `path`. If there is none, creates it with `secret`, and calls prepare(error)
   // when all of it is mapped and no other process can see it; that returns false with an error.
   // Replaces a file of an earlier boot: calls collect() while that is mapped, and then
-  // prepare(error) for the new one. False with an error.
-  template <class Prepare, class Collect>
-  bool attach(const char* path, const SharedLayout& layout, const Secret& secret, Prepare&& prepare,
+  // prepare(error) for the new one. layoutFor(found, error) returns the layout for a file that is
+  // found, or for a new one if `found` is nullptr; nullptr with an error. False with an error.
+  template <class LayoutFor, class Prepare, class Collect>
+  bool attach(const char* path, LayoutFor&& layoutFor, const Secret& secret, Prepare&& prepare,
               Collect&& collect, SharedError& error) noexcept {
     if (sizeof(void*) < 8) {
       return error.fail("shared tables need a system with 64-bit addresses");
@@ -32,8 +33,8 @@ class SharedRegion {
       const SharedFile::Opened opened = file_.open(path, error);
       if (opened == SharedFile::Opened::kUnsafe) return false;
       const Progress progress = opened == SharedFile::Opened::kYes
-                                    ? join(path, layout, prepare, collect, error)
-                                    : found(path, layout, secret, prepare, error);
+                                    ? join(path, layoutFor, prepare, collect, error)
+                                    : found(path, layoutFor, secret, prepare, error);
       if (progress == Progress::kDone && takeSlot()) {
         header().wallOffset = wallOffsetNow();
         return copyPath(path, error);
@@ -166,52 +167,61 @@ class SharedRegion {
     return static_cast<uint32_t>(word >> 48) - 1;
   }
 
-  template <class Prepare>
-  Progress found(const char* path, const SharedLayout& layout, const Secret& secret,
-                 Prepare&& prepare, SharedError& error) noexcept {
-    return create(path, layout, secret, prepare, error) ? publish(path, error) : Progress::kFailed;
+  template <class LayoutFor, class Prepare>
+  Progress found(const char* path, LayoutFor&& layoutFor, const Secret& secret, Prepare&& prepare,
+                 SharedError& error) noexcept {
+    if (!create(path, layoutFor, secret, prepare, error)) return Progress::kFailed;
+    return progressOf(file_.link(path, error), error);
   }
 
   // Creates a file without its path.
-  template <class Prepare>
-  bool create(const char* path, const SharedLayout& layout, const Secret& secret, Prepare&& prepare,
+  template <class LayoutFor, class Prepare>
+  bool create(const char* path, LayoutFor&& layoutFor, const Secret& secret, Prepare&& prepare,
               SharedError& error) noexcept {
-    if (!file_.create(path, static_cast<size_t>(layout.totalBytes()),
-                      static_cast<size_t>(layout.namesAt()), error)) {
+    const SharedLayout* const layout = layoutFor(nullptr, error);
+    if (layout == nullptr || !file_.create(path, static_cast<size_t>(layout->totalBytes()),
+                                           static_cast<size_t>(layout->namesAt()), error)) {
       return false;
     }
-    header().found(layout, secret);
-    readLayout(layout);
+    header().found(*layout, secret);
+    readLayout(*layout);
     if (prepare(error)) return true;
     file_.close();
     return false;
   }
 
-  Progress publish(const char* path, SharedError& error) noexcept {
-    if (file_.link(path, error)) return Progress::kDone;
+  static Progress progressOf(bool isDone, const SharedError& error) noexcept {
+    if (isDone) return Progress::kDone;
     return error ? Progress::kFailed : Progress::kAgain;
   }
 
-  template <class Prepare, class Collect>
-  Progress join(const char* path, const SharedLayout& layout, Prepare&& prepare, Collect&& collect,
+  template <class LayoutFor, class Prepare, class Collect>
+  Progress join(const char* path, LayoutFor&& layoutFor, Prepare&& prepare, Collect&& collect,
                 SharedError& error) noexcept {
     if (!openHeader(path, error)) return Progress::kFailed;
     if (!lockJoining(path, error)) return Progress::kFailed;
-    const Progress progress = joinLocked(path, layout, prepare, collect, error);
+    const Progress progress = joinLocked(path, layoutFor, prepare, collect, error);
     file_.unlockByte(kJoining);
     return progress;
   }
 
-  template <class Prepare, class Collect>
-  Progress joinLocked(const char* path, const SharedLayout& layout, Prepare&& prepare,
-                      Collect&& collect, SharedError& error) noexcept {
-    if (isRemovedFrom(path)) return Progress::kAgain;
+  template <class LayoutFor, class Prepare, class Collect>
+  Progress joinLocked(const char* path, LayoutFor&& layoutFor, Prepare&& prepare, Collect&& collect,
+                      SharedError& error) noexcept {
+    if (!file_.isAt(path)) return Progress::kAgain;
+    if (header().isRemoved.load() != 0) {
+      // The process that was removing it has ended.
+      SharedFile::unlink(path, error);
+      return progressOf(false, error);
+    }
+    const SharedLayout* const layout = layoutFor(&this->layout(), error);
+    if (layout == nullptr) return Progress::kFailed;
     SharedError reason;
-    if (!header().agreesWith(layout, reason)) {
+    if (!header().agreesWith(*layout, reason)) {
       error.fail("the shared file %s cannot be used: %s", path, reason.message);
       return Progress::kFailed;
     }
-    readLayout(layout);
+    readLayout(*layout);
     const Boot boot = currentBoot();
     if (std::strncmp(boot.text, header().founding.boot.text, sizeof boot.text) == 0) {
       return Progress::kDone;
@@ -224,24 +234,19 @@ class SharedRegion {
       return Progress::kFailed;
     }
     collect();
-    return replace(path, layout, prepare, error);
+    return replace(path, layoutFor, prepare, error);
   }
 
-  // Puts a new file in the place of the mapped one, which stays locked meanwhile.
-  template <class Prepare>
-  Progress replace(const char* path, const SharedLayout& layout, Prepare&& prepare,
+  // Puts a new file in the place of the mapped one, which stays locked meanwhile: those who wait
+  // for that lock find out that the path does not lead to it any more.
+  template <class LayoutFor, class Prepare>
+  Progress replace(const char* path, LayoutFor&& layoutFor, Prepare&& prepare,
                    SharedError& error) noexcept {
     const Secret secret = header().secret(header().secretVersion.load());
     SharedFile former;
     former.swap(file_);
-    if (!create(path, layout, secret, prepare, error)) return Progress::kFailed;
-    reinterpret_cast<SharedHeader*>(former.bytes())->isRemoved.store(1);
-    SharedFile::unlink(path, error);
-    return error ? Progress::kFailed : publish(path, error);
-  }
-
-  bool isRemovedFrom(const char* path) const noexcept {
-    return header().isRemoved.load() != 0 || !file_.isAt(path);
+    if (!create(path, layoutFor, secret, prepare, error)) return Progress::kFailed;
+    return progressOf(file_.replace(path, error), error);
   }
 
   // Copies what the addresses of shards depend on, because another process may change it.

@@ -12,9 +12,9 @@
 
 namespace relay_limiter {
 
-// The most bytes of a text, and of the history of rates.
+// The most bytes of a text, and the most numbers of the history of rates.
 constexpr size_t kMostRuleText = size_t{1} << 20;
-constexpr size_t kMostRuleHistory = size_t{1} << 20;
+constexpr size_t kMostRuleHistory = (size_t{1} << 20) / sizeof(double);
 
 // At the beginning of a place.
 struct RuleConfigHead {
@@ -22,12 +22,20 @@ struct RuleConfigHead {
   uint64_t textBytes;
   // Of doubles.
   uint64_t historySize;
+  // For each scope the slots to which this version gave another rule.
+  uint16_t added[RuleShape::kMostScopes];
   // Of the members above and all bytes after the head.
   uint64_t checksum;
 };
 
-constexpr size_t kRuleConfigBytes =
-    roundUp(sizeof(RuleConfigHead) + kMostRuleText + kMostRuleHistory, kSharedBlock);
+constexpr size_t kRuleConfigBytes = roundUp(
+    sizeof(RuleConfigHead) + kMostRuleText + kMostRuleHistory * sizeof(double), kSharedBlock);
+
+// The rules as the facade writes them.
+struct RuleText {
+  const char* text;
+  size_t bytes;
+};
 
 // Two words that differ if two texts differ: no attacker writes both.
 inline void hashText(const char* text, size_t length, uint64_t (&hash)[2]) noexcept {
@@ -47,6 +55,7 @@ class RuleConfig {
   size_t textBytes() const noexcept { return textBytes_; }
   const double* history() const noexcept { return reinterpret_cast<const double*>(bytes_.get()); }
   size_t historySize() const noexcept { return history_ / sizeof(double); }
+  const uint16_t* added() const noexcept { return added_; }
 
   // Copies the current rules. False with an error if there are none that are intact.
   bool read(const SharedRegion& region, SharedError& error) noexcept {
@@ -63,6 +72,7 @@ class RuleConfig {
           head.checksum == checksumOf(head, bytes_.get()) &&
           region.header().configVersion.load() == version) {
         version_ = version;
+        std::copy_n(head.added, RuleShape::kMostScopes, added_);
         return true;
       }
       yieldProcessor();
@@ -70,27 +80,35 @@ class RuleConfig {
     return error.fail("the shared file %s cannot be used: its rules are damaged", region.path());
   }
 
-  // Writes the rules of a version. Call it while no other process writes. False with an error if
-  // there is no room.
-  static bool write(SharedRegion& region, uint32_t version, const char* text, size_t textBytes,
-                    const double* history, size_t historySize, SharedError& error) noexcept {
-    RuleConfigHead head = {version, textBytes, historySize, 0};
-    const size_t historyBytes = historySize * sizeof(double);
-    const size_t bytes = roundUp(sizeof head + textBytes + historyBytes, kSharedBlock);
-    const size_t offset = offsetOf(region, version);
-    if (!areSane(head)) return error.fail("the rules take more than a mebibyte");
-    if (!region.file().allocate(offset, bytes)) {
-      return error.failForMemory("there is no room for %llu bytes of rules in the shared file",
-                                 static_cast<unsigned long long>(bytes));
+  // Makes sure that a version of so many bytes and so many numbers of history can be written.
+  // False with an error.
+  static bool reserve(SharedRegion& region, uint32_t version, size_t textBytes, size_t historySize,
+                      SharedError& error) noexcept {
+    if (textBytes > kMostRuleText) {
+      return error.fail("the rules must be at most %llu bytes as text, got %llu",
+                        static_cast<unsigned long long>(kMostRuleText),
+                        static_cast<unsigned long long>(textBytes));
     }
-    unsigned char* const place = region.bytes() + offset;
+    const size_t bytes =
+        roundUp(sizeof(RuleConfigHead) + textBytes + historySize * sizeof(double), kSharedBlock);
+    if (region.file().allocate(offsetOf(region, version), bytes)) return true;
+    return error.failForMemory("there is no room for %llu bytes of rules in the shared file",
+                               static_cast<unsigned long long>(bytes));
+  }
+
+  // Writes a version for which reserve() has made room. Call it while no other process writes.
+  static void write(SharedRegion& region, uint32_t version, const uint16_t* added,
+                    const RuleText& text, const double* history, size_t historySize) noexcept {
+    RuleConfigHead head = {version, text.bytes, historySize, {}, 0};
+    std::copy_n(added, RuleShape::kMostScopes, head.added);
+    const size_t historyBytes = historySize * sizeof(double);
+    unsigned char* const place = region.bytes() + offsetOf(region, version);
     unsigned char* const content = place + sizeof head;
     std::memcpy(content, history, historyBytes);
-    std::memcpy(content + historyBytes, text, textBytes);
+    std::memcpy(content + historyBytes, text.text, text.bytes);
     head.checksum = checksumOf(head, content);
     std::memcpy(place, &head, sizeof head);
     keepOrderOfWrites();
-    return true;
   }
 
  private:
@@ -104,7 +122,7 @@ class RuleConfig {
   }
 
   static bool areSane(const RuleConfigHead& head) noexcept {
-    return head.textBytes <= kMostRuleText && head.historySize <= kMostRuleHistory / sizeof(double);
+    return head.textBytes <= kMostRuleText && head.historySize <= kMostRuleHistory;
   }
 
   bool copy(const unsigned char* place, const RuleConfigHead& head) noexcept {
@@ -120,6 +138,7 @@ class RuleConfig {
     uint64_t hash = 0xcbf29ce484222325;
     const auto add = [&](uint64_t word) { hash = (hash ^ word) * 0x100000001b3; };
     for (const uint64_t word : {head.version, head.textBytes, head.historySize}) add(word);
+    for (const uint16_t slots : head.added) add(slots);
     const auto bytes = static_cast<size_t>(head.textBytes) +
                        static_cast<size_t>(head.historySize) * sizeof(double);
     for (size_t i = 0; i < bytes; ++i) add(content[i]);
@@ -131,6 +150,7 @@ class RuleConfig {
   size_t history_ = 0;
   size_t textBytes_ = 0;
   uint32_t version_ = 0;
+  uint16_t added_[RuleShape::kMostScopes] = {};
 };
 
 }  // namespace relay_limiter

@@ -13,8 +13,9 @@ class SharedRuleScope {
 
   SharedRuleScope(SharedRules& rules, unsigned scope) noexcept : rules_(rules), scope_(scope) {}
 
-  // The result of the calls so far: kYes, or that of the last one that could not read a shard.
+  // The result of the calls so far: kYes, or that of the one that could not read a shard.
   Entered entered() const noexcept { return entered_; }
+  bool isInterrupted() const noexcept { return entered_ != Entered::kYes; }
 
   struct OffenderView {
     SharedRuleScope& scope;
@@ -24,24 +25,26 @@ class SharedRuleScope {
 
     template <class VisitPosition>
     bool sweepPositions(uint64_t& cursor, uint64_t order, VisitPosition&& visitPosition) noexcept {
-      scope.withShard(static_cast<uint32_t>(cursor), 0, [&](SharedRules::Scope& records, double) {
-        uint64_t page = 0;
-        records.offenders().sweepPositions(page, order, visitPosition);
-      });
-      return ++cursor < scope.rules_.shards();
+      scope.withShard(Needs::kAnyRules, static_cast<uint32_t>(cursor), 0,
+                      [&](SharedRules::Scope& records, double) {
+                        uint64_t page = 0;
+                        records.offenders().sweepPositions(page, order, visitPosition);
+                      });
+      return scope.isInterrupted() || ++cursor < scope.rules_.shards();
     }
   };
 
   OffenderView offenders() noexcept { return {*this}; }
 
-  // Calls use(offender, saved) with copies, when the shard is unlocked.
+  // Calls use(offender, saved) with copies, when the shard is unlocked. The used tokens are by
+  // slots, so they need the current rules.
   template <class Use>
   void visitOffender(const Fingerprint& fingerprint, double now, Use&& use) noexcept {
     OffenderCopy copy;
     SavedRuleOffender saved = {};
     bool isFound = false;
     const Key key{fingerprint, nullptr, 0};
-    note(rules_.withPeer(Needs::kAnyRules, scope_, key, now,
+    note(rules_.withPeer(Needs::kCurrentRules, scope_, key, now,
                          [&](SharedRules::Scope& scope, const Key& found, double time) {
                            scope.visitOffender(
                                found.fingerprint, time, [&](const Offender& offender) {
@@ -58,22 +61,26 @@ class SharedRuleScope {
                          UseOffender&& useOffender, UseDigest&& useDigest) noexcept {
     Fingerprint newer[Page<Offender>::kCapacity];
     unsigned count = 0;
-    withShard(static_cast<uint32_t>(cursor), now, [&](SharedRules::Scope& scope, double time) {
-      const auto useNewer = [&](const Offender& offender) {
-        if (count < Page<Offender>::kCapacity) newer[count++] = offender.fingerprint;
-      };
-      for (unsigned pass = 0; pass < SharedRules::Scope::kSnapshotPasses; ++pass) {
-        uint64_t page = 0;
-        scope.sweepSnapshotPass(pass, page, time, order, useNewer, useDigest);
-      }
-    });
-    for (unsigned i = 0; i < count; ++i) visitOffender(newer[i], now, useOffender);
-    return ++cursor < rules_.shards();
+    const auto useNewer = [&](const Offender& offender) {
+      if (count < Page<Offender>::kCapacity) newer[count++] = offender.fingerprint;
+    };
+    withShard(Needs::kCurrentRules, static_cast<uint32_t>(cursor), now,
+              [&](SharedRules::Scope& scope, double time) {
+                for (unsigned pass = 0; pass < SharedRules::Scope::kSnapshotPasses; ++pass) {
+                  uint64_t page = 0;
+                  scope.sweepSnapshotPass(pass, page, time, order, useNewer, useDigest);
+                }
+              });
+    for (unsigned i = 0; i < count && !isInterrupted(); ++i) {
+      visitOffender(newer[i], now, useOffender);
+    }
+    // If it is interrupted after the digests, these are visited twice.
+    return isInterrupted() || ++cursor < rules_.shards();
   }
 
   void readStatistics(SharedStatistics& statistics) noexcept {
     for (uint32_t shard = 0; shard < rules_.shards() && entered_ == Entered::kYes; ++shard) {
-      withShard(shard, 0, [&](SharedRules::Scope& scope, double) {
+      withShard(Needs::kAnyRules, shard, 0, [&](SharedRules::Scope& scope, double) {
         auto& table = scope.offenders().table();
         statistics.peers += scope.records().size();
         statistics.unnamed += table.unnamed();
@@ -93,7 +100,7 @@ class SharedRuleScope {
     for (uint32_t shard = 0; shard < rules_.shards() && entered_ == Entered::kYes; ++shard) {
       // No allocation while a shard is locked.
       if (!bans.reserve(Page<Punishment>::kCapacity)) return false;
-      withShard(shard, now, [&](SharedRules::Scope& scope, double time) {
+      withShard(Needs::kAnyRules, shard, now, [&](SharedRules::Scope& scope, double time) {
         scope.offenders().eachBan(time, [&](const Punishment& punishment, const StoredKey& key) {
           ++count;
           const Ban ban{punishment.fingerprint, punishment.banEnd, punishment.order};
@@ -111,8 +118,8 @@ class SharedRuleScope {
   }
 
   template <class Use>
-  void withShard(uint32_t shard, double now, Use&& use) noexcept {
-    note(rules_.withShard(Needs::kAnyRules, Patience::kLong, shard, now,
+  void withShard(Needs needs, uint32_t shard, double now, Use&& use) noexcept {
+    note(rules_.withShard(needs, Patience::kLong, shard, now,
                           [&](double time) { use(rules_.scope(scope_), time); }));
   }
 

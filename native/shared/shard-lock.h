@@ -89,6 +89,43 @@ class ShardLock {
   std::atomic<uint64_t> mark_;
 };
 
+enum class LockedAll { kYes, kDeclined, kStalled };
+
+// Locks the heads 0 to count - 1 in ascending order. lock(i, patience) locks one of them,
+// unlock(i) unlocks it, and accept(i) is called while it is locked: false ends the whole. Unless
+// all are locked, none is.
+//
+// A stopped holder must not stall other shards as well. So a head that stays locked for longer than
+// briefly is waited for while no other is locked; then the call begins again, for as long as a call
+// waits in all.
+template <class Lock, class Unlock, class Accept>
+LockedAll lockAll(uint32_t count, Patience patience, Lock&& lock, Unlock&& unlock,
+                  Accept&& accept) noexcept {
+  double began = -1;
+  const auto mayBeginAgain = [&began] {
+    const double now = monotonicSeconds();
+    if (began < 0) began = now;
+    return now - began < LockWait::kLongSeconds;
+  };
+  uint32_t locked = 0;
+  const auto unlockAll = [&] {
+    while (locked > 0) unlock(--locked);
+  };
+  while (locked < count) {
+    if (lock(locked, locked == 0 ? patience : Patience::kBrief)) {
+      if (accept(locked++)) continue;
+      unlockAll();
+      return LockedAll::kDeclined;
+    }
+    const uint32_t awaited = locked;
+    if (awaited == 0) return LockedAll::kStalled;
+    unlockAll();
+    if (!mayBeginAgain() || !lock(awaited, patience)) return LockedAll::kStalled;
+    unlock(awaited);
+  }
+  return LockedAll::kYes;
+}
+
 static_assert(std::atomic<uint64_t>::is_always_lock_free || sizeof(void*) < 8,
               "a lock in shared memory must not use a lock of the process");
 

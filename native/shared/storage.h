@@ -30,7 +30,7 @@ struct ShardHead {
   // The record that is being inserted or erased: the number of its table in the high half, and its
   // index in the page counted from 1. 0 between two calls.
   uint32_t unfinished;
-  // The version of the rules that calls must have.
+  // The version of the rules to which the counts in this head belong. 0 if it is unknown.
   uint32_t configVersion;
 };
 
@@ -112,14 +112,14 @@ class SharedTable {
 
   Record* insert(const Fingerprint& fingerprint) noexcept {
     Record* record = page().place(fingerprint, [this](const Record* placed) { announce(placed); });
-    if (record != nullptr) ++*size_;
+    if (record != nullptr) *size_ = size() + 1;
     return record;
   }
 
   void erase(Record* record) noexcept {
     announce(record);
     page().erase(record);
-    --*size_;
+    subtract(1);
   }
 
   Record* replace(Record* record, const Fingerprint& fingerprint) noexcept {
@@ -141,7 +141,7 @@ class SharedTable {
       announce(&record);
       return true;
     });
-    *size_ -= erased;
+    subtract(erased);
     return false;
   }
 
@@ -177,6 +177,9 @@ class SharedTable {
     unsigned char* const pages = cursor_.region->pagesAt(pageOffset_);
     return reinterpret_cast<PageOf*>(pages)[cursor_.shard];
   }
+
+  // A size in the file may be any number, and must not wrap around: 0 means that nothing is found.
+  void subtract(size_t erased) noexcept { *size_ = std::max(size(), erased) - erased; }
 
   void announce(const Record* record) noexcept {
     cursor_.head->unfinished = number_ << 16 | (page().indexOf(record) + 1);

@@ -18,6 +18,7 @@ const NOT_MEASURED: Readonly<Record<string, readonly string[]>> = {
     '413 for more than 64 KiB',
     'at most 64 KiB and for one second',
     'may take 1 MiB as text',
+    'wait for a part for more than 2 ms',
     'share 64 bytes for each of `…`, at least 1 MiB',
     'and 512 bytes for each waiting message',
     'If more than 256 KB wait',

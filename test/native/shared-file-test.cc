@@ -379,8 +379,10 @@ void testKilledCreator() {
     waitpid(inChild([&] {
               SharedRegion region;
               SharedError error;
+              const SharedLayout layout = SharedRate(kRate).layout();
+              const auto layoutFor = [&](const SharedLayout*, SharedError&) { return &layout; };
               region.attach(
-                  file.path(), SharedRate(kRate).layout(), kSecret, prepare, [] {}, error);
+                  file.path(), layoutFor, kSecret, prepare, [] {}, error);
             }),
             nullptr, 0);
   };

@@ -4,33 +4,15 @@
 // answers, no call may crash, hang or leave the file's memory, and after clear() it is a table
 // again (the damage may be in a part of the file that nothing makes anew, such as its secret).
 
-#include <cstddef>
-#include <cstdint>
 #include <vector>
 
 #include "../../native/limiters/snapshot-walk.h"
+#include "fuzz-input.h"
 #include "shared-comparison.h"
 
 namespace {
 
 constexpr unsigned kKeys = 400;
-
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : data_(data), end_(data + size) {}
-
-  bool empty() const { return data_ == end_; }
-  // Behind the end there are zeros.
-  unsigned byte() { return empty() ? 0 : *data_++; }
-  unsigned twoBytes() {
-    const unsigned high = byte();
-    return high << 8 | byte();
-  }
-
- private:
-  const uint8_t* data_;
-  const uint8_t* end_;
-};
 
 const Key keyOf(unsigned number) {
   static const std::vector<std::unique_ptr<TestKey>> keys = [] {

@@ -19,23 +19,16 @@
 #endif
 
 #include <cmath>
-#include <functional>
 #include <vector>
 
-#include "../../native/shared/rules.h"
-#include "shared-limiters.h"
+#include "shared-rules.h"
 
 namespace {
 
 constexpr double kNow = 1000;
 // When used tokens are compared: before all are refilled.
 constexpr double kLater = kNow + 0.125;
-constexpr unsigned kScopes = 3;
-constexpr unsigned kSingle = 2;
-constexpr double kRate = 0.5;
-constexpr double kBurst = 3;
 constexpr unsigned kPeers = 12;
-constexpr uint32_t kMask = (1u << kScopes) - 1;
 
 class Copies {
  public:
@@ -120,83 +113,6 @@ void watch(SharedRegion& region, size_t bytes, const std::function<void()>& use)
   use();
   protect(PROT_READ | PROT_WRITE);
   copies->add(watched);
-}
-
-// Two keyed scopes and a single one, with so many rules each. Scope 0 bans.
-RulePlan planOf(unsigned rules) {
-  RulePlan plan;
-  plan.scopes = kScopes;
-  plan.plans = plan.actions = 1;
-  require(plan.allocate(), "there is memory for a plan");
-  uint8_t flags[kScopes * kMaxRules];
-  for (unsigned i = 0; i < kScopes * kMaxRules; ++i) {
-    const bool exists = i % kMaxRules < rules;
-    plan.rates[i] = exists ? kRate : 0;
-    plan.bursts[i] = i / kMaxRules == kSingle ? 1000 : kBurst;
-    plan.warnings[i] = 0;
-    plan.ranks[i] = static_cast<uint8_t>(i);
-    flags[i] = kCountsViolation;
-  }
-  for (unsigned scope = 0; scope < kScopes; ++scope) {
-    plan.slots[scope] = static_cast<uint8_t>(rules);
-    plan.applies[scope] = static_cast<uint16_t>((1u << rules) - 1);
-  }
-  BanPolicy& policy = plan.bans[0];
-  policy.seconds = NumberArray<double>(1);
-  require(bool{policy.seconds}, "there is memory for a policy");
-  policy.exists = true;
-  policy.steps = 1;
-  policy.seconds[0] = 60;
-  policy.violations = 3;
-  policy.withinSeconds = 1e6;
-  plan.finish(flags);
-  return plan;
-}
-
-void attach(SharedRules& rules, const TestFile& file) {
-  SharedError error;
-  const SharedRulesConfig config{1u << kSingle, kPeers, "scopes", 6, "rules", 5};
-  if (!rules.attach(file.path(), kSecret, planOf(2), config, error)) {
-    std::fprintf(stderr, "%s\n", error.message);
-    require(false, "a limiter attaches");
-  }
-  require(rules.readConfig(error) && rules.adopt(planOf(2)), "a limiter adopts the rules");
-}
-
-// Peer n has the key n in scope 0 and the key n + 1000 in scope 1.
-class Keys {
- public:
-  explicit Keys(unsigned peer) : first_(peer), second_(peer + 1000) {
-    keys_[0] = {first_.key(), nullptr, nullptr};
-    keys_[1] = {second_.key(), nullptr, nullptr};
-  }
-  SharedRules::ScopeKey* keys() { return keys_; }
-
- private:
-  TestKey first_, second_;
-  SharedRules::ScopeKey keys_[2];
-};
-
-RuleAnswer check(SharedRules& rules, unsigned peer, double now, double cost = 1) {
-  RuleNumbers numbers = {};
-  numbers.costs[0] = cost;
-  Keys keys(peer);
-  return rules.callByKeys(
-      keys.keys(), rules.keyedScopes(kMask, 0, now), rules.askedSingles(kMask, 0), now,
-      Patience::kShort,
-      [&](SharedRules::Core& core, const SharedRules::ScopeKey* found, uint32_t scopes,
-          double time) { return core.check(found, scopes, 0, time, numbers); });
-}
-
-RuleAnswer charge(SharedRules& rules, unsigned peer, double now, double cost) {
-  RuleNumbers numbers = {};
-  numbers.costs[0] = cost;
-  Keys keys(peer);
-  return rules.callByKeys(
-      keys.keys(), rules.keyedScopes(kMask, 0, now), rules.askedSingles(kMask, 0), now,
-      Patience::kShort,
-      [&](SharedRules::Core& core, const SharedRules::ScopeKey* found, uint32_t scopes,
-          double time) { return core.charge(found, scopes, 0, time, numbers); });
 }
 
 // What a scope stores of a peer.
@@ -392,20 +308,32 @@ void fill(SharedRules& rules) {
 
 void none(SharedRules&) {}
 
-// An update that is interrupted is in force for all or for nobody.
+// How often the second rule of the first scope was asked.
+uint64_t checkedOf(SharedRules& rules) {
+  uint64_t checked = 0;
+  const Entered entered =
+      rules.eachHead([&](const SharedRules::Core& core) { checked += core.counts(0).checked[1]; });
+  require(entered == Entered::kYes, "there are counts");
+  return checked;
+}
+
+// An update that is interrupted is in force for all or for nobody, and so are the counts that it
+// sets back.
 void testUpdate() {
   TestFile file;
   SharedRules rules;
   attach(rules, file);
   fill(rules);
+  const uint64_t checked = checkedOf(rules);
+  require(checked > 0, "rules are asked");
   unsigned char* const content = rules.region().bytes();
   const auto bytes = static_cast<size_t>(rules.layout().namesAt());
   Copies recorded(bytes);
   const auto update = [](SharedRules& own) {
     const uint16_t origins[1] = {0};
-    const uint16_t added[kScopes] = {4, 4, 4};
+    const uint16_t added[kMaxScopes] = {6, 6, 6};
     SharedError error;
-    const Entered entered = own.publish(planOf(3), origins, added, "other", 5, kNow, error);
+    const Entered entered = own.publish(planOf(3), origins, added, {"other", 5}, kNow, error);
     if (entered != Entered::kYes || error) _exit(5);
   };
   record(file, recorded, bytes, update);
@@ -414,6 +342,7 @@ void testUpdate() {
     std::memcpy(content, recorded.at(i), bytes);
     const bool isNew = rules.region().header().configVersion.load() == 2;
     inForce += isNew;
+    require(isNew || checkedOf(rules) == checked, "no count changes before the rules");
     // The process has the rules of before.
     for (unsigned peer : {1u, 5u, 100u}) {
       const RuleAnswer answer = check(rules, peer, kNow + 100);
@@ -427,9 +356,10 @@ void testUpdate() {
     const size_t length = other.config().textBytes();
     require(std::string(other.config().text(), length) == (isNew ? "other" : "rules"),
             "the rules are whole");
-    require(
-        other.adopt(planOf(isNew ? 3 : 2)) && check(other, 1, kNow + 200) != RuleAnswer::kOutdated,
-        "another process adopts the rules");
+    require(other.adopt(planOf(isNew ? 3 : 2)), "another process adopts the rules");
+    require(!isNew || checkedOf(other) == 0, "counts belong to the rules");
+    require(check(other, 1, kNow + 200) != RuleAnswer::kOutdated,
+            "another process adopts the rules");
   }
   require(inForce > 0 && inForce < recorded.count(), "an update has a moment");
   std::printf("an update: interrupted at %zu writes\n", recorded.count() - 1);

@@ -115,6 +115,19 @@ void testAll(const char* program, const std::string& path) {
     attach(later, path);
     require(check(later) == Verdict::kRefused, "a file outlives its limiters");
   }
+  {
+    SharedRate old(kRate);
+    attach(old, path);
+    SharedHeader& header = old.region().header();
+    std::strcpy(header.founding.boot.text, "another boot");
+    header.seal();
+  }
+  {
+    SharedRate later(kRate);
+    attach(later, path);
+    require(check(later) == Verdict::kAllowed, "a file of an earlier boot is replaced");
+    require(!later.region().isDetached(), "the path leads to the new file");
+  }
   SharedError unset;
   require(SharedRegion::remove(path.c_str(), unset) && !unset, "an unused file is removed");
   require(countFiles(path + "*") == 0, "nothing is left");
@@ -127,9 +140,10 @@ int main(int count, char** arguments) {
     SharedError error;
     if (std::strcmp(arguments[1], "create") == 0) {
       SharedRegion region;
+      const SharedLayout layout = SharedRate(kRate).layout();
       region.attach(
-          arguments[2], SharedRate(kRate).layout(), kSecret, [](SharedError&) -> bool { end(); },
-          [] {}, error);
+          arguments[2], [&](const SharedLayout*, SharedError&) { return &layout; }, kSecret,
+          [](SharedError&) -> bool { end(); }, [] {}, error);
     }
     SharedRate limiter(kRate);
     attach(limiter, arguments[2]);

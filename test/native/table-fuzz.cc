@@ -4,9 +4,7 @@
 // the hash makes fingerprints, or its members share first bits, home group, home slot or tag: what
 // no secret makes likely, and what the table's rarer paths are for.
 
-#include <cstddef>
-#include <cstdint>
-
+#include "fuzz-input.h"
 #include "table-model.h"
 
 namespace {
@@ -23,19 +21,6 @@ uint64_t mix(uint64_t x) {
   x = (x ^ x >> 27) * 0x94d049bb133111ebu;
   return x ^ x >> 31;
 }
-
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : data_(data), end_(data + size) {}
-
-  bool empty() const { return data_ == end_; }
-  // Behind the end there are zeros.
-  unsigned byte() { return empty() ? 0 : *data_++; }
-
- private:
-  const uint8_t* data_;
-  const uint8_t* end_;
-};
 
 class Family {
  public:

@@ -1,4 +1,4 @@
-// A process is killed at every step of a save. Afterwards the file has the old or the new content, complete.
+// A process ends at any step of a save. Afterwards the file has the old or the new content, complete.
 
 import {
   copyFileSync,
@@ -53,17 +53,61 @@ function prepare(name: string, before: 'old' | 'empty' | 'none'): string {
   return file;
 }
 
+const momentsOf = (takesBytes: boolean): Moment[] => (takesBytes ? ['before', 'half'] : ['before']);
+
+/** What the files of a folder contain. The names of temporary files are random. */
+const contentsOf = (path: string) =>
+  readdirSync(path)
+    .map((name) => [name === 'bans.json' ? name : '', readFileSync(join(path, name), 'utf8')])
+    .sort();
+
 const leftoversOf = (file: string) =>
   readdirSync(join(file, '..')).filter((name) => name !== 'bans.json');
 
 describe.each([
-  { where: 'a folder of its own', place: 'folder', before: 'old', counts: [FEW, MANY] },
-  { where: 'a folder without such a file', place: 'folder', before: 'none', counts: [FEW, MANY] },
-  { where: 'place of a longer file', place: 'mount', before: 'old', counts: [MANY, FEW] },
-  { where: 'place of a shorter file', place: 'mount', before: 'old', counts: [FEW, MANY] },
-  { where: 'place of an empty file', place: 'mount', before: 'empty', counts: [FEW, MANY] },
-  { where: 'a read-only folder', place: 'read-only', before: 'old', counts: [FEW, MANY] },
-] as const)('a process that saves in $where', ({ place, before, counts }) => {
+  {
+    where: 'a folder of its own',
+    place: 'folder',
+    before: 'old',
+    counts: [FEW, MANY],
+    isKilled: true,
+  },
+  {
+    where: 'a folder without such a file',
+    place: 'folder',
+    before: 'none',
+    counts: [FEW, MANY],
+    isKilled: false,
+  },
+  {
+    where: 'place of a longer file',
+    place: 'mount',
+    before: 'old',
+    counts: [MANY, FEW],
+    isKilled: true,
+  },
+  {
+    where: 'place of a shorter file',
+    place: 'mount',
+    before: 'old',
+    counts: [FEW, MANY],
+    isKilled: false,
+  },
+  {
+    where: 'place of an empty file',
+    place: 'mount',
+    before: 'empty',
+    counts: [FEW, MANY],
+    isKilled: false,
+  },
+  {
+    where: 'a read-only folder',
+    place: 'read-only',
+    before: 'old',
+    counts: [FEW, MANY],
+    isKilled: true,
+  },
+] as const)('a process that saves in $where', ({ place, before, counts, isKilled }) => {
   const OLD = snapshotOf('old', counts[0]);
   const NEW = snapshotOf('new', counts[1]);
 
@@ -76,16 +120,26 @@ describe.each([
     return isNew ? 'new' : 'old';
   }
 
-  const save = (name: string, ...args: string[]) => {
+  async function save(name: string, ...args: string[]) {
     const file = prepare(name, before);
-    return { file, ended: start(SAVER, [file, folder.file('new.json'), place, ...args]).ended };
-  };
+    const { output } = await start(SAVER, [file, folder.file('new.json'), place, ...args]).ended;
+    return { file, output };
+  }
 
-  /** Kills a process at one moment of a step, checks its file, and saves again. */
-  async function killedAt(step: number, moment: Moment) {
-    const { file, ended } = save(`${step} ${moment}`, String(step), moment);
-    // A process that reaches its end prints something.
-    expect(await ended).toMatchObject({ output: '' });
+  /** Saves once. Returns the steps of that, of each of which there is a copy of the folder. */
+  async function saveByStep(): Promise<Step[]> {
+    await saveSnapshot(new Notebook(OLD), folder.file('old'));
+    writeFileSync(folder.file('new.json'), JSON.stringify(NEW));
+    const { file, output } = await save('whole', folder.file('copies'));
+    expect(await contentOf(file)).toBe('new');
+    return JSON.parse(output);
+  }
+
+  const copyOf = (step: number, moment: Moment) => folder.file(`copies/${step}-${moment}`);
+
+  /** Checks what a process leaves that ends at one moment of a step, and saves again. */
+  async function endedAt(step: number, moment: Moment) {
+    const file = join(copyOf(step, moment), 'bans.json');
     const content = await contentOf(file);
     const leftovers = leftoversOf(file);
     // The next process overwrites the file in place, even an incomplete one.
@@ -103,23 +157,37 @@ describe.each([
   }
 
   test('leaves a complete file at any step, and the next save cleans up', async () => {
-    await saveSnapshot(new Notebook(OLD), folder.file('old'));
-    writeFileSync(folder.file('new.json'), JSON.stringify(NEW));
-    const whole = save('whole');
-    const steps: Step[] = JSON.parse((await whole.ended).output);
-    expect(await contentOf(whole.file)).toBe('new');
+    const steps = await saveByStep();
     const contents: string[] = [];
     const leftovers: number[] = [];
     for (const [n, { takesBytes }] of steps.entries()) {
-      const moments: Moment[] = takesBytes ? ['before', 'half'] : ['before'];
-      const all = await Promise.all(moments.map((moment) => killedAt(n + 1, moment)));
-      contents.push(...all.map(({ content }) => content));
-      leftovers.push(...all.map((one) => one.leftovers));
+      for (const moment of momentsOf(takesBytes)) {
+        const ended = await endedAt(n + 1, moment);
+        contents.push(ended.content);
+        leftovers.push(ended.leftovers);
+      }
     }
     // The new content appears at one step, and is there after all later steps.
     expect(contents.join(' ')).toMatch(new RegExp(`^(${before} )+(new ?)+$`));
     // At most one temporary file is left, complete or not.
     expect(new Set(leftovers)).toEqual(new Set(place === 'read-only' ? [0] : [0, 1]));
     expect(steps.filter(({ takesBytes }) => takesBytes).length).toBeGreaterThan(0);
+  });
+
+  // Kinds of steps depend on the place only.
+  if (!isKilled) return;
+  test('leaves what it had written so far if it is killed, at the first step of each kind', async () => {
+    const steps = await saveByStep();
+    const names = steps.map(({ name }) => name);
+    for (const [n, { name, takesBytes }] of steps.entries()) {
+      if (names.indexOf(name) !== n) continue;
+      for (const moment of momentsOf(takesBytes)) {
+        const step = n + 1;
+        const { file, output } = await save(`${step} ${moment}`, String(step), moment);
+        // A process that reaches its end prints something.
+        expect(output).toBe('');
+        expect(contentsOf(join(file, '..'))).toEqual(contentsOf(copyOf(step, moment)));
+      }
+    }
   });
 });

@@ -4,7 +4,7 @@
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
-import { type AddressInfo, createServer, type Server as NetServer } from 'node:net';
+import { type AddressInfo, connect, createServer, type Server as NetServer } from 'node:net';
 import { extname } from 'node:path';
 import { Aedes } from 'aedes';
 import { connectAsync } from 'mqtt';
@@ -13,6 +13,7 @@ import { type Socket, Server as SocketIo } from 'socket.io';
 import { io as connectIo } from 'socket.io-client';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
+import { limitDirectory } from '../../out/examples/recipes/joinmarket.js';
 import { limits } from '../../out/examples/recipes/mqtt.js';
 import { nostrRelay } from '../../out/examples/recipes/nostr.js';
 import { allowRequest, limitPackets } from '../../out/examples/recipes/socket-io.js';
@@ -296,6 +297,31 @@ test('MQTT subscriptions wait as messages do', async () => {
   expect(granted).toBe(40);
   passing(1);
   await others;
+});
+
+test('a JoinMarket directory drops lines of a connection above its limit, and no others', async () => {
+  const lines: string[] = [];
+  const server = createServer((socket) => socket.on('line', (line) => lines.push(line)));
+  const guard = limitDirectory(server);
+  stops.push(() => guard.close());
+  const port = await listening(server);
+  const join = async () => {
+    const socket = connect(port, '127.0.0.1');
+    stops.push(() => socket.destroy());
+    await once(socket, 'connect');
+    return socket;
+  };
+  const [flooder, maker] = [await join(), await join()];
+  flooder.write('a\r\n'.repeat(1200));
+  await until(() => guard.getStats().messages.dropped.rate === 200);
+  maker.write('b\r\n');
+  await until(() => lines.includes('b'));
+  expect(lines).toHaveLength(1001);
+  passing(1);
+  flooder.write('c\r\n'.repeat(600));
+  await until(() => guard.getStats().messages.dropped.rate === 300);
+  expect(lines.filter((line) => line === 'c')).toHaveLength(500);
+  expect(guard.getStats().connections.open).toBe(2);
 });
 
 test('docs/recipes.md shows the files that are tested', () => {

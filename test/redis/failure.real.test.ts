@@ -1,7 +1,8 @@
 // Real stores with failures: unreachable, without the scripts, not running, full, locked, or with foreign keys.
 
+import { Redis } from 'ioredis';
 import { createClient } from 'redis';
-import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/redis';
+import { SharedBans, SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { excess } from '../../out/examples/fleet/bound.js';
 import type { StoreServer } from '../../out/examples/fleet/server.js';
@@ -101,6 +102,35 @@ describe.skipIf(NO_SERVER)('SharedRateLimiter', () => {
     // Calls are made one at a time, so that none pile up in the client.
     expect(shared.getStats().store.inFlight).toBeLessThanOrEqual(1);
   });
+
+  it.each(['node-redis', 'ioredis'])(
+    'rejects ready() with the reason although the client keeps calls until it is connected (%s)',
+    async (which) => {
+      let client: object;
+      if (which === 'ioredis') {
+        const io = new Redis(1, '127.0.0.1', {
+          retryStrategy: () => 50,
+          maxRetriesPerRequest: null,
+        });
+        closers.push(() => io.disconnect());
+        client = io;
+      } else {
+        const own = createClient({ url: 'redis://127.0.0.1:1', socket: { reconnectStrategy: 50 } });
+        own.connect().catch(() => {});
+        closers.push(() => own.destroy());
+        client = own;
+      }
+      const shared = limiter({ client, prefix: 'reason' });
+      const bans = new SharedBans({ client, prefix: 'reason' });
+      closers.push(() => bans.close());
+      for (const ready of [shared.ready(), bans.ready()]) {
+        await expect(ready).rejects.toMatchObject({
+          code: 'ERR_LIMITER_STORE',
+          message: expect.stringContaining('ECONNREFUSED'),
+        });
+      }
+    },
+  );
 
   it.each<[string, string[], RegExp, (client: Commander) => Promise<unknown>]>([
     ['requires a password', ['--requirepass', 'secret'], /NOAUTH/, async () => {}],

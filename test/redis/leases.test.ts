@@ -218,6 +218,22 @@ describe.each(ENGINES)('SharedRateLimiter in mode leased, with the %s engine,', 
     expect(await world.check(first(), 3)).toBe(true);
   });
 
+  it('refills what first checks took although new nodes go on making first checks', async () => {
+    const limit = { rateLimit: 10, burstLimit: 20 };
+    world = createWorld(0, limit);
+    const held: number[] = [];
+    for (let n = 0; n < 100; n += 1) {
+      const node = world.start();
+      await world.time.run(0.05);
+      expect(await world.check(node)).toBe(true);
+      const [bucket] = [...world.store.buckets.values()];
+      held.push(bucket?.leases.length ?? 0);
+      await world.time.run(0.1);
+    }
+    expect(Math.max(...held)).toBe(3);
+    expect(world.excess(limit)).toBeLessThanOrEqual(ROUNDING);
+  });
+
   it('answers a check that needs two requests within one deadline', async () => {
     world = createWorld(1, { rateLimit: 10, burstLimit: 100 });
     await world.lease(first());

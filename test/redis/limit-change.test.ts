@@ -103,6 +103,56 @@ describe('SharedRateLimiter.update', () => {
     expect([one, two].map(({ rateLimit }) => rateLimit)).toEqual([30, 30]);
   });
 
+  it('is not undone by nodes that remember the limit before a loss of data', async () => {
+    const [one, two] = await started(2);
+    for (const rateLimit of [20, 30, 40]) await update(one, { rateLimit });
+    await world.time.run(1);
+    world.store.flush();
+    await update(two, { rateLimit: 50 });
+    await world.time.run(1);
+    expect([one, two].map(({ rateLimit }) => rateLimit)).toEqual([50, 50]);
+    world.store.flush();
+    // This one knows no limit of before.
+    const late = world.start();
+    await update(late, { rateLimit: 60 });
+    await world.time.run(1);
+    expect([one, two, late].map(({ rateLimit }) => rateLimit)).toEqual([60, 60, 60]);
+  });
+
+  it('leaves what it does not name as other nodes have just set it', async () => {
+    const [one, two] = await started(2);
+    await Promise.all([
+      update(one, { rateLimit: 20, disconnectThreshold: 5 }),
+      update(two, { burstLimit: 50 }),
+      update(one, { disconnectThreshold: null }),
+    ]);
+    await world.time.run(1);
+    expect([one, two].map(limitOf)).toEqual(Array(2).fill([20, 50, null]));
+  });
+
+  it('writes nothing if it names nothing', async () => {
+    const [one] = await started(1);
+    await one.update({});
+    expect(world.store.limitText).toBe('');
+    await update(one, { rateLimit: 20 });
+    const before = world.store.limitText;
+    await one.update({ burstLimit: undefined });
+    expect(world.store.limitText).toBe(before);
+  });
+
+  it('reaches a node although the reply to one of its looks never comes', async () => {
+    const [one, two] = await started(2);
+    // From 3.6 to 3.8 seconds after the start: there is a look every 0.75 seconds, and no heartbeat.
+    await world.time.run(2.6);
+    world.isSilent = true;
+    await world.time.run(0.2);
+    world.isSilent = false;
+    await update(one, { rateLimit: 20 });
+    await world.time.run(1);
+    expect(two.rateLimit).toBe(20);
+    expect(two.getStats().store.failures).toBe(0);
+  });
+
   it('rejects what is no limit, and where there is no store or no reply, and changes nothing', async () => {
     const [one] = await started(1);
     const wrong = [{ rateLimit: 0 }, { burstLimit: 0.5 }, { leaseSeconds: 5 }, null];
@@ -174,5 +224,100 @@ describe.each(ENGINES)('A lower burst, with the %s engine,', (engine: EngineName
     await update(one, { rateLimit: 1000 });
     await world.time.run(0.2);
     expect(await world.check(one, 90)).toBe(true);
+  });
+});
+
+describe.each(ENGINES)('A lower rate, with the %s engine,', (engine: EngineName) => {
+  const FAST = { rateLimit: 1000, burstLimit: 1000 };
+  const SLOW = { rateLimit: 1, burstLimit: 1000 };
+
+  /** Spends of a node's lease what a node spends without a call of the store. */
+  const spendLocally = async (node: SharedRateLimiter) => {
+    const tokens = Math.floor(node.getStats().leasedTokens * 0.6);
+    for (let n = 0; n < tokens; n += 1) await world.check(node, 1, true);
+  };
+
+  /** Waits until the key has expired if its time to live is that of the higher rate, and spends a bucket that is full then. */
+  const spendLater = async (node: SharedRateLimiter) => {
+    await world.time.run(30);
+    await world.spendAll(node);
+  };
+
+  it('holds from the moment in which all nodes have followed, although leases of before are spent', async () => {
+    const nodes = await started(3, { engine, ...FAST });
+    for (const node of nodes) for (let n = 0; n < 45; n += 1) await world.check(node, 5);
+    const leased = world.leasedAtNodes();
+    expect(leased).toBeGreaterThan(70);
+    await update(nodes[0], { rateLimit: SLOW.rateLimit });
+    await world.time.run(1);
+    expect(world.leasedAtNodes()).toBe(leased);
+    world.admissions.length = 0;
+    for (const node of nodes) await spendLocally(node);
+    await spendLater(nodes[0]);
+    // The leases were not lost.
+    expect(world.admissions.length).toBeGreaterThan(leased * 0.5);
+    expect(world.excess(SLOW)).toBeLessThanOrEqual(ROUNDING);
+  });
+
+  it('holds although a lease was being requested', async () => {
+    const [one] = await started(1, { engine, ...FAST });
+    await world.lease(one);
+    // The store grants it before it changes the limit.
+    world.roundTripSeconds = 0.09;
+    const expensive = one.checkAsync('p', 300);
+    await world.time.run(0.05);
+    world.roundTripSeconds = 0;
+    await update(one, { rateLimit: SLOW.rateLimit });
+    await world.time.run(0.05);
+    expect(await expensive).toEqual(['allow', 0]);
+    world.admissions.push({ at: world.time.now, cost: 300 });
+    await spendLater(one);
+    expect(world.excess(SLOW)).toBeLessThanOrEqual(ROUNDING);
+  });
+
+  it('does not spend a lease of before while the store is away, and does after it', async () => {
+    const [one] = await started(1, { engine, ...FAST, onStoreFailure: 'closed' });
+    await world.lease(one);
+    await update(one, { rateLimit: SLOW.rateLimit });
+    world.isAway = true;
+    expect(await world.check(one)).toBe(false);
+    world.isAway = false;
+    await world.time.run(1);
+    const before = world.leasedAtNodes();
+    // More than the bucket has: the store confirms the lease, and grants nothing.
+    expect(await world.check(one, 1000)).toBe(false);
+    expect(world.leasedAtNodes()).toBe(before);
+    const { store } = one.getStats();
+    expect(await world.check(one, before, true)).toBe(true);
+    expect(one.getStats().store.calls).toBe(store.calls);
+  });
+
+  it('holds in mode strict at a node that starts after the last one with the rate of before has ended', async () => {
+    const [one] = await started(1, { engine, ...FAST, mode: 'strict' });
+    await world.lease(one);
+    void one.close();
+    await world.time.run(0.1);
+    world.admissions.length = 0;
+    const two = world.start(SLOW);
+    await world.time.run(0.1);
+    // Not to a refusal, which would be kept for an hour.
+    for (let n = 0; n < 195; n += 1) expect(await world.check(two, 5)).toBe(true);
+    await spendLater(two);
+    expect(world.excess(SLOW)).toBeLessThanOrEqual(ROUNDING);
+  });
+
+  it('holds for a lease after a node of a higher rate has used the same bucket', async () => {
+    const [one] = await started(1, { engine, ...SLOW });
+    for (let n = 0; n < 30; n += 1) await world.check(one, 5);
+    const two = world.start({ ...FAST, mode: 'strict' });
+    await world.time.run(0.1);
+    expect(await world.check(two)).toBe(true);
+    void two.close();
+    await world.time.run(0.1);
+    world.admissions.length = 0;
+    await spendLocally(one);
+    expect(world.admissions.length).toBeGreaterThan(32);
+    await spendLater(one);
+    expect(world.excess(SLOW)).toBeLessThanOrEqual(ROUNDING);
   });
 });

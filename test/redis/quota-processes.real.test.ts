@@ -12,7 +12,7 @@ import { NO_SERVER, startServer, until } from './support/store.js';
 
 const PROCESS = fileURLToPath(new URL('support/quota-process.mjs', import.meta.url));
 const QUOTA = 40;
-const WINDOW_SECONDS = 2;
+const WINDOW_SECONDS = 1;
 /** Rounding errors of sums of times. */
 const ROUNDING = 1e-6;
 
@@ -93,7 +93,7 @@ describe.skipIf(NO_SERVER)('SharedPolicyLimiter in three processes', () => {
   it('stop when one of them is refused, with limitFetch and with the interceptor', async () => {
     await start('bucket', ['fetch', 'fetch', 'undici']);
     await until(() => arrivals >= QUOTA / 2);
-    closedUntil = performance.now() + 4000;
+    closedUntil = performance.now() + 2000;
     await until(() => performance.now() > closedUntil && statuses.has(429));
     // Each process may have some requests under way, and what it holds is used before it hears of the block.
     expect(refusedWhileClosed).toBeGreaterThan(0);

@@ -16,7 +16,7 @@ import { mappingClient, NO_STORE, PREFIX, storeOfTests } from './support/store.j
 const CLOCK = 'local micros = tonumber(ARGV[#ARGV])\nlocal now = micros / 1000000';
 const NEVER_LATE = '1e300';
 const LETTERS = { allow: 'a', delay: 'w', disconnect: 'd' } as const;
-const NO_LEASES = { leaseSeconds: 1, shortLeaseSeconds: 1 };
+const NO_LEASES = { leaseSeconds: 1, shortLeaseSeconds: 0.5 };
 
 const number = (min: number, max: number) => fc.double({ min, max, noNaN: true });
 const anyLimit: fc.Arbitrary<Limit> = fc.record({
@@ -116,7 +116,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     outage: anyOutage,
     isLate: fc.integer({ min: 0, max: 19 }).map((n) => n === 0),
     call: fc.oneof(
-      fc.record({ name: fc.constant('strict' as const), rest: fc.tuple(anyCost) }),
+      fc.record({ name: fc.constantFrom('strict', 'first'), rest: fc.tuple(anyCost) }),
       fc.record({ name: fc.constant('read' as const), rest: fc.constant([]) }),
       fc.record({
         name: fc.constant('release' as const),
@@ -334,6 +334,18 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     expect(second).toBeLessThanOrEqual(1_010_000);
     expect(third).toBeGreaterThan(4_000_000);
     expect(fourth).toBeLessThanOrEqual(1_010_000);
+  });
+
+  it('set the time to live of another limit anew, and never to less than is left', async () => {
+    const fast = { rateLimit: 10, burstLimit: 1000, disconnectThreshold: null, ...NO_LEASES };
+    const slow = { ...fast, rateLimit: 1 };
+    const seconds: number[] = [];
+    for (const limit of [fast, fast, slow, fast, fast]) {
+      await run('strict', limit, 'limits', [NEVER_LATE, '1'], 1.6e9);
+      seconds.push(Math.round((await real.client.pTTL(`${PREFIX}:limits`)) / 1e5));
+    }
+    // In hundreds: 102, 110, and 1,010 seconds.
+    expect(seconds).toEqual([1, 1, 10, 10, 10]);
   });
 
   it('keep what a peer that comes once costs as one integer', async () => {

@@ -2,47 +2,40 @@
 // plain values.
 
 import {
-  AT_BAN_RULE,
-  AT_BAN_SECONDS,
-  AT_BEGUN,
   AT_COSTS,
-  AT_DELAY,
   AT_RANDOM,
-  AT_RULE,
-  AT_SCOPE,
-  AT_VIOLATIONS,
-  AT_WARNING,
   MAX_RULES,
   MAX_SCOPES,
   MAX_UNITS,
-  RULE_BANNED,
-  RULE_DIGEST_NUMBERS,
   RULE_NUMBERS,
-  RULE_OFFENDER_NUMBERS,
   RULE_SLOTS,
-  RULE_WARNED,
-  type RuleAnswer,
-  type RuleDigestColumns,
   type RuleKeys,
-  type RuleOffenderColumns,
   type RulesCore,
 } from '../../dist/engine/rules.js';
 import { ODD_KEYS } from '../support/limiters.js';
 import { type Random, seeded } from '../support/random.js';
+import { answer, plainScope, type SavedScope, saveAll } from './plain.js';
 import { type BuiltPlan, buildConfig, buildPlan } from './plans.js';
 import { randomScopes, randomSpec } from './random-spec.js';
-import { createCore, PRIVATE_CORES } from './subject.js';
+import { roomsOf } from './shared-core.js';
+import { type CoreName, createCore } from './subject.js';
 
 const KEYS = ODD_KEYS.filter(({ length }) => length <= 1000);
+/** Those that a shared table stores. */
+const STORED_KEYS = KEYS.filter(({ length }) => length <= 128);
+
+export interface RoundOptions {
+  seed: number;
+  cores: readonly CoreName[];
+  /**
+   * In a crowded round scopes are full. There no two peers cost the same to evict, or it would be chance which one is
+   * evicted: no peer becomes fresh, each operation has an instant of its own, and all peers are compared.
+   */
+  isCrowded: boolean;
+}
 
 /** A call on one core, by its index, and what it returned, as plain values. */
 type Operation = [name: () => string, run: (core: RulesCore, index: number) => unknown];
-
-interface SavedScope {
-  offenders: RuleOffenderColumns[];
-  digests: RuleDigestColumns[];
-  single?: Float64Array;
-}
 
 interface Opened {
   keys: RuleKeys;
@@ -54,21 +47,24 @@ interface Opened {
 export class Round {
   readonly #random: Random;
   readonly #peers: number;
-  /**
-   * In a crowded round scopes are full. There no two peers cost the same to evict, or it would be chance which one is
-   * evicted: no peer becomes fresh, each operation has an instant of its own, and all peers are compared.
-   */
+  readonly #names: readonly CoreName[];
   readonly #isCrowded: boolean;
+  /** A shared table never goes back in time, restores digests only under its own secret, and does not store long keys. */
+  readonly #isShared: boolean;
   #now: number;
+  /** Peers restored by digests: a private table keeps them apart and does not count them, a shared one does. */
+  #countsPeers = true;
   /** No clock steps back behind a restored snapshot: how its levels would drain then is not specified. */
   #restoredAt = 0;
   #built: BuiltPlan;
   #cores: RulesCore[] = [];
   #opened: Opened[] = [];
 
-  constructor(seed: number, isCrowded: boolean) {
+  constructor({ seed, cores, isCrowded }: RoundOptions) {
     this.#random = seeded(seed);
+    this.#names = cores;
     this.#isCrowded = isCrowded;
+    this.#isShared = cores.includes('shared');
     this.#now = this.#random() * 1e6;
     // Few peers that go far, or many.
     this.#peers = this.#random.pick(isCrowded ? [20] : [2, 10, 300]);
@@ -116,11 +112,12 @@ export class Round {
   }
 
   #create(): void {
+    const roomForAll = this.#isShared ? 1000 : undefined;
     const config = buildConfig(
       this.#built,
-      this.#isCrowded ? 1 + this.#random.below(16) : undefined,
+      this.#isCrowded ? 1 + this.#random.below(16) : roomForAll,
     );
-    this.#cores = PRIVATE_CORES.map((name) => createCore(name, config));
+    this.#cores = this.#names.map((name) => createCore(name, config));
     this.#opened = [];
     for (let n = 0; n < 8; n += 1) {
       const opened: Opened = { ...this.#anyKeys(), slots: [] };
@@ -144,12 +141,14 @@ export class Round {
     else if (dice < 0.3) this.#now += random() * 0.1;
     else if (dice < 0.35) this.#now += random() * 10;
     else if (dice < 0.355) this.#now += random() * 1000;
-    else if (dice < 0.36) this.#now = Math.max(this.#now - random() * 20, this.#restoredAt);
+    else if (dice < 0.36 && !this.#isShared)
+      this.#now = Math.max(this.#now - random() * 20, this.#restoredAt);
   }
 
   #anyKey(): string {
     const random = this.#random;
-    return random() < 0.05 ? random.pick(KEYS) : `peer-${random.below(this.#peers)}`;
+    const odd = this.#isShared ? STORED_KEYS : KEYS;
+    return random() < 0.05 ? random.pick(odd) : `peer-${random.below(this.#peers)}`;
   }
 
   #anyKeys(): { keys: RuleKeys; mask: number } {
@@ -255,26 +254,49 @@ export class Round {
   }
 
   #update(): Operation {
-    this.#built = buildPlan(randomSpec(this.#random, this.#built.spec.scopes), this.#built);
-    const { plan } = this.#built;
+    const { plan } = this.#nextPlan();
     const now = this.#now;
-    return [() => 'update', (core) => core.update(plan, now)];
+    // An update moves the time of a limiter by one unit in the last place, unless another one has made it.
+    if (this.#isShared) this.#now += 1e-6;
+    return [() => `update at ${now}`, (core) => core.update(plan, now)];
+  }
+
+  /** Rules for which the records of all cores have room. */
+  #nextPlan(): BuiltPlan {
+    const { scopes, spec } = this.#built;
+    const rooms = this.#cores.map(roomsOf);
+    for (;;) {
+      const next = buildPlan(randomSpec(this.#random, spec.scopes), this.#built);
+      const fits = (room: number, i: number) =>
+        spec.scopes[scopes[i] as string] === true || (next.plan.slots[i] as number) <= room;
+      if (!rooms.every((ofScopes) => ofScopes?.every(fits) ?? true)) continue;
+      this.#built = next;
+      return next;
+    }
   }
 
   #cleanup(): Operation {
     const idle = this.#random.pick([-1, 0, 0.5, 10, 100]);
     const now = this.#now;
-    return [() => `cleanup of ${idle} s`, (core) => core.cleanup(idle, Infinity, now)];
+    const countsPeers = this.#countsPeers;
+    return [
+      () => `cleanup of ${idle} s`,
+      (core) => {
+        const removed = core.cleanup(idle, Infinity, now);
+        return countsPeers && removed;
+      },
+    ];
   }
 
   #statistics(): Operation {
     const scope = this.#anyScope();
     if (scope === undefined) return this.#check();
+    const countsPeers = this.#countsPeers;
     return [
       () => `statistics of scope ${scope}`,
       (core) => {
-        const { memoryBytes: _, ...rest } = core.statistics(scope);
-        return rest;
+        const { memoryBytes: _, peers, ...rest } = core.statistics(scope);
+        return [countsPeers && peers, rest];
       },
     ];
   }
@@ -320,15 +342,16 @@ export class Round {
   #moveToNewCores(): Operation {
     const now = this.#now;
     this.#restoredAt = now;
-    const saved = this.#cores.map((core) => this.#save(core));
-    const plain = saved.map((scopes) => scopes.map((scope) => this.#plain(scope)));
+    this.#countsPeers = !this.#isShared;
+    const saved = this.#cores.map((core) => saveAll(core, this.#built, now));
+    const plain = saved.map((scopes) => scopes.map(plainScope));
     this.#create();
-    const isAdopted = this.#random() < 0.5;
-    const model = saved.length - 1;
+    const isAdopted = this.#isShared || this.#random() < 0.5;
+    const engines = this.#names.filter((name) => name !== 'model').length;
     return [
       () => `restore into new cores${isAdopted ? ' with the secret' : ''}`,
       (core, i) => {
-        const scopes = saved[i === model ? i : (i + 1) % model] as SavedScope[];
+        const scopes = saved[i < engines ? (i + 1) % engines : i] as SavedScope[];
         const [secret] = scopes.flatMap(({ digests }) => digests.map(({ secret }) => secret));
         if (isAdopted && secret !== undefined) core.adopt(secret);
         if (isAdopted) for (const opened of this.#opened) this.#open(opened);
@@ -341,59 +364,4 @@ export class Round {
       },
     ];
   }
-
-  #save(core: RulesCore): SavedScope[] {
-    return this.#built.scopes.map((name, scope) => {
-      const saved: SavedScope = { offenders: [], digests: [] };
-      if (this.#built.spec.scopes[name] === true) {
-        return { ...saved, single: core.saveSingle(scope, this.#now) };
-      }
-      for (const { offenders, digests } of core.snapshot(scope, 100, () => this.#now)) {
-        if (offenders.keys.length > 0) saved.offenders.push(offenders);
-        if (digests.digests.length > 0) saved.digests.push(digests);
-      }
-      return saved;
-    });
-  }
-
-  /** What engines have in common: digests have a secret and an order of their own. */
-  #plain({ offenders, digests, single }: SavedScope, scope = 0): unknown {
-    const named = offenders.flatMap(({ keys, numbers }) =>
-      keys.map((key, i) => [key, ...rowOf(numbers, i, RULE_OFFENDER_NUMBERS)]),
-    );
-    const others = digests.flatMap(({ digests, numbers }) =>
-      Array.from({ length: digests.length / 4 }, (_, i) =>
-        rowOf(numbers, i, RULE_DIGEST_NUMBERS).join(),
-      ),
-    );
-    // The order of those without violations is not specified to the last.
-    const isViolator = ([, violations]: (string | number)[]) => violations !== 0;
-    return [
-      scope,
-      single,
-      named.filter(isViolator),
-      named
-        .filter((row) => !isViolator(row))
-        .map((row) => row.join())
-        .sort(),
-      others.sort(),
-    ];
-  }
-}
-
-function rowOf(numbers: Float64Array, i: number, width: number): number[] {
-  return [...numbers.subarray(i * width, (i + 1) * width)];
-}
-
-/** The answer of a check and all results that belong to it. */
-function answer(result: RuleAnswer | undefined): unknown {
-  if (result === undefined) return undefined;
-  const at = [AT_DELAY, AT_RULE, AT_SCOPE];
-  if (result === RULE_WARNED) at.push(AT_WARNING);
-  if (result === RULE_BANNED) at.push(AT_BEGUN);
-  const begun = result === RULE_BANNED ? (RULE_NUMBERS[AT_BEGUN] as number) : 0;
-  for (let i = 0; i < MAX_SCOPES; i += 1) {
-    if ((begun >> i) & 1) at.push(AT_BAN_SECONDS + i, AT_VIOLATIONS + i, AT_BAN_RULE + i);
-  }
-  return [result, ...at.map((index) => RULE_NUMBERS[index])];
 }

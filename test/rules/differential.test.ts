@@ -4,10 +4,11 @@
 
 import { inspect, isDeepStrictEqual } from 'node:util';
 import { describe, test } from 'vitest';
-import { Round } from './differential-round.js';
+import { TESTS_NATIVE } from '../support/limiters.js';
+import { Round, type RoundOptions } from './differential-round.js';
 import { PRIVATE_CORES } from './subject.js';
 
-const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 50_000);
+const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 20_000);
 const PER_SEED = 2500;
 const HISTORY = 12;
 const SEEDS = Array.from({ length: Math.ceil(OPERATIONS / PER_SEED) }, (_, n) => n + 1);
@@ -20,18 +21,22 @@ const SHOWN = {
 };
 
 // No time limit: the number of operations decides, and no limit stops synchronous code.
-describe(`Random operations return the same on ${PRIVATE_CORES.join(', ')}`, () => {
+describe.each([
+  ['alone', PRIVATE_CORES],
+  // Single scopes, several parts of a table, two limiters of one file, and rules that one of them changes.
+  ...(TESTS_NATIVE ? [['with a shared table', ['native', 'shared']] as const] : []),
+] as const)('Random operations on limiters %s return the same on %s', (_, cores) => {
   test('with room for all peers', { timeout: Infinity }, () => {
-    for (const seed of SEEDS) compare(seed, false);
+    for (const seed of SEEDS) compare({ seed, cores, isCrowded: false });
   });
 
   test('in full scopes', { timeout: Infinity }, () => {
-    for (const seed of SEEDS.slice(0, SEEDS.length / 4)) compare(seed, true);
+    for (const seed of SEEDS.slice(0, SEEDS.length / 4)) compare({ seed, cores, isCrowded: true });
   });
 });
 
-function compare(seed: number, isCrowded: boolean): void {
-  const round = new Round(seed, isCrowded);
+function compare(options: RoundOptions): void {
+  const round = new Round(options);
   const history: (() => string)[] = [];
   for (let n = 0; n < PER_SEED; n += 1) {
     const { name, results } = round.run(round.next());
@@ -44,9 +49,9 @@ function compare(seed: number, isCrowded: boolean): void {
     let at = 0;
     while (texts.every((other) => other[at] === text[at])) at += 1;
     const from = Math.max(0, at - 150);
-    const lines = PRIVATE_CORES.map((core, i) => `${core}: ${texts[i]?.slice(from, at + 100)}`);
+    const lines = options.cores.map((core, i) => `${core}: ${texts[i]?.slice(from, at + 100)}`);
     throw new Error(
-      [`seed ${seed} differs:`, ...history.map((text) => text()), ...lines].join('\n'),
+      [`seed ${options.seed} differs:`, ...history.map((text) => text()), ...lines].join('\n'),
     );
   }
 }

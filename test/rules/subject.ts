@@ -27,7 +27,6 @@ import {
   RULE_WARNED,
   type RuleAnswer,
   type RuleKeys,
-  type RulePlan,
   type RulesConfig,
   type RulesCore,
   SLOT_WORDS,
@@ -35,6 +34,7 @@ import {
 import { ENGINES, TESTS_NATIVE } from '../support/limiters.js';
 import { RulesModel } from './model.js';
 import { type BuiltPlan, buildConfig, buildPlan, type RulesSpec } from './plans.js';
+import { createSharedCore } from './shared-core.js';
 
 export type CoreName = EngineName | 'model' | 'shared';
 
@@ -45,15 +45,12 @@ export const CORES: readonly CoreName[] = [
   ...(TESTS_NATIVE ? (['shared'] as const) : []),
 ];
 
-/** Those without what a file decides when it is created: the size of records, and the room for peers in a part of it. */
+/** Those whose records are as large as the rules need, and whose clock may step back. */
 export const PRIVATE_CORES: readonly CoreName[] = CORES.filter((name) => name !== 'shared');
-
-/** Large enough for the suites, unless they ask for less. */
-const SHARED_PEERS = 10_000;
 
 export function createCore(name: CoreName, config: RulesConfig): RulesCore {
   if (name === 'model') return new RulesModel(config);
-  if (name === 'shared') return sharedCore(config);
+  if (name === 'shared') return createSharedCore(config);
   const engine: Engine = name === 'js' ? jsEngine : nativeEngine();
   return engine.rules(config);
 }
@@ -62,29 +59,6 @@ function nativeEngine(): Engine {
   const binary = loadNative();
   if (binary.state !== 'loaded') throw new Error(binary.reason);
   return binary.engine;
-}
-
-let files = 0;
-
-/** A core with a file of its own, which is removed at once: the core keeps it. */
-function sharedCore(config: RulesConfig): RulesCore {
-  const engine = nativeEngine();
-  const { sharedFiles } = engine;
-  if (sharedFiles === undefined) throw new Error('the native engine has shared tables');
-  files += 1;
-  const path = sharedFiles.pathOf(`test-rules-${process.pid}-${files}`);
-  const adopt = () => {
-    throw new Error('nobody else changes the rules');
-  };
-  const shared = { path, scopes: '', text: '', adopt };
-  const maxPeers = Math.min(config.maxPeers, SHARED_PEERS);
-  const core = engine.rules({ ...config, maxPeers, shared });
-  sharedFiles.remove(path);
-  return Object.assign(core, {
-    update(plan: RulePlan, now?: number) {
-      if (core.publish?.(plan, '', now) !== true) throw new Error('an update changes the rules');
-    },
-  });
 }
 
 /** By the name of a scope. */

@@ -11,6 +11,7 @@ let http: typeof import('relay-limiter/http');
 let net: typeof import('relay-limiter/net');
 let limiters: typeof import('relay-limiter');
 const codes: unknown[] = [];
+const messages: string[] = [];
 let folder: string;
 
 // The package remembers per process which warnings it has emitted, so each test loads it again.
@@ -20,8 +21,10 @@ beforeEach(async () => {
   net = await import('relay-limiter/net');
   limiters = await import('relay-limiter');
   codes.length = 0;
-  const emit = vi.spyOn(process, 'emitWarning').mockImplementation((_, options) => {
+  messages.length = 0;
+  const emit = vi.spyOn(process, 'emitWarning').mockImplementation((message, options) => {
     codes.push((options as { code: string }).code);
+    messages.push(String(message));
   });
   const { isWorker } = cluster;
   Object.assign(cluster, { isWorker: true });
@@ -58,19 +61,28 @@ function leaving<Limiter extends { close(): void }>(limiter: Limiter): Limiter {
   return limiter;
 }
 
-type Use = [what: string, use: (shared?: string) => unknown];
+type Use = [what: string, option: string, use: (shared?: string) => unknown];
 
 const USES: Use[] = [
-  ['a middleware', (shared) => http.rateLimit({ limiter: bans(shared) })],
-  ['a middleware by rules', (shared) => http.rateLimit({ limiter: rules(shared) })],
-  ['limits on connects', (shared) => guard({ connections: { limiter: bans(shared) } })],
+  ['a middleware', 'limiter', (shared) => http.rateLimit({ limiter: bans(shared) })],
+  ['a middleware by rules', 'limiter', (shared) => http.rateLimit({ limiter: rules(shared) })],
+  [
+    'limits on connects',
+    'connections.limiter',
+    (shared) => guard({ connections: { limiter: bans(shared) } }),
+  ],
   [
     'messages of an address',
+    'messages',
     (shared) => guard({ messages: { limiter: bans(shared), key: 'address' } }),
   ],
-  ['messages by key', (shared) => guard({ messages: { limiter: bans(shared), key: () => 'all' } })],
-  ['expulsions', (shared) => guard({ expulsions: bans(shared) })],
-  ['a guard by rules', (shared) => guard({ limiter: rules(shared) })],
+  [
+    'messages by key',
+    'messages',
+    (shared) => guard({ messages: { limiter: bans(shared), key: () => 'all' } }),
+  ],
+  ['expulsions', 'expulsions', (shared) => guard({ expulsions: bans(shared) })],
+  ['a guard by rules', 'limiter', (shared) => guard({ limiter: rules(shared) })],
 ];
 
 function guard(options: object) {
@@ -78,15 +90,23 @@ function guard(options: object) {
 }
 
 describe('WARN_LIMITER_CLUSTER', () => {
-  test.each(USES)('is not emitted for %s with a shared limiter', (_, use) => {
+  test.each(USES)('is not emitted for %s with a shared limiter', (_, option, use) => {
     use(join(folder, 'table'));
     expect(codes).toEqual([]);
     use();
     expect(codes).toEqual(['WARN_LIMITER_CLUSTER']);
+    expect(messages[0]).toMatch(new RegExp(` This concerns ${option}$`));
   });
 
-  test('is emitted for connections per address, which each worker counts', () => {
-    guard({ connections: { limiter: bans(join(folder, 'table')), maxPerAddress: 5 } });
+  test('names the limit that a middleware creates', () => {
+    leaving(http.rateLimit({ limit: 5 }));
+    expect(messages[0]).toMatch(/ This concerns limit$/);
+  });
+
+  test('is emitted for open connections, which each worker counts, and names them', () => {
+    const limiter = bans(join(folder, 'table'));
+    guard({ connections: { limiter, maxPerAddress: 5, maxPerServer: 50 } });
     expect(codes).toEqual(['WARN_LIMITER_CLUSTER']);
+    expect(messages[0]).toMatch(/ connections\.maxPerAddress, connections\.maxPerServer$/);
   });
 });

@@ -10,6 +10,16 @@ import { opened } from './support/opened.js';
 const PROCESSES = 3;
 const KILLS = 8;
 const BANNED = 20;
+/** Rules of which nothing refills while a test runs. */
+const RULES = {
+  scopes: { connection: {}, account: {}, server: { single: true } },
+  rules: {
+    messages: { scope: 'connection', rateLimit: 1e-9, burstLimit: 4 },
+    requests: { scope: 'account', rateLimit: 1e-9, burstLimit: 4 },
+    everybody: { scope: 'server', rateLimit: 1e-9, burstLimit: 1e9 },
+  },
+  maxPeers: 100,
+};
 /** So few peers that there is always room for another one. */
 const SMALL = { maxPeers: 100, keys: 50 };
 
@@ -25,6 +35,23 @@ async function unstalled<Result>(call: () => Result): Promise<Result> {
       if ((error as LimiterError).code !== 'ERR_LIMITER_SHARED') throw error;
     }
     await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** Stops a process under load in the middle of a call, so that `call` throws; returns the error. */
+async function stopInCall(holder: Member, call: () => unknown): Promise<LimiterError> {
+  for (;;) {
+    holder.signal('SIGSTOP');
+    await holder.stopped();
+    try {
+      call();
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'ERR_LIMITER_SHARED' });
+      return error as LimiterError;
+    }
+    // It was between two calls: nothing is stalled.
+    holder.signal('SIGCONT');
+    await holder.progress();
   }
 }
 
@@ -92,23 +119,8 @@ describe.runIf(TESTS_NATIVE && process.platform === 'linux')('A shared table und
     members.push(holder);
     await holder.open('OrderbookRateLimiter', options);
     await holder.load(['check'], SMALL.keys);
-    // A stop may come between two calls. Then nothing is stalled, and the process is stopped again.
-    let error: unknown;
-    while (error === undefined) {
-      holder.signal('SIGSTOP');
-      await holder.stopped();
-      try {
-        limiter.getViolationCount('alice');
-      } catch (thrown) {
-        error = thrown;
-      }
-      if (error === undefined) {
-        holder.signal('SIGCONT');
-        await holder.progress();
-      }
-    }
-    expect(error).toMatchObject({ code: 'ERR_LIMITER_SHARED' });
-    expect((error as Error).message).toContain(String(holder.pid));
+    const error = await stopInCall(holder, () => limiter.getViolationCount('alice'));
+    expect(error.message).toContain(String(holder.pid));
     expect(limiter.check('alice')).toBe(false);
     // What guards and middleware ask after a refusal.
     expect(checkAny(limiter, 'alice')).toEqual(['delay', 0.05]);
@@ -140,5 +152,53 @@ describe.runIf(TESTS_NATIVE && process.platform === 'linux')('A shared table und
     limiter.ban('alice');
     expect(limiter.isBanned('alice')).toBe(true);
     expect(limiter.shared?.attached).toBe(1);
+  });
+
+  test('refuses a check of rules while a process is stopped in another one', async () => {
+    name = newName();
+    const limiter = opened('RuleLimiter', { ...RULES, shared: name });
+    const holder = await Member.process();
+    members.push(holder);
+    await holder.open('RuleLimiter', { ...RULES, shared: name });
+    await holder.load(['check'], SMALL.keys);
+    const peer = limiter.open({ connection: 'alice' });
+    // The state of single scopes is locked last, and released first: the part with the keys is locked as well.
+    const { message } = await stopInCall(holder, () => limiter.peek({}));
+    expect(message).toContain(String(holder.pid));
+    const refused = { outcome: 'delay', delaySeconds: 0.05 };
+    for (const check of [
+      () => limiter.check({ connection: 'alice', account: 'a' }),
+      () => limiter.check({}),
+      () => peer.check(),
+    ]) {
+      expect(check()).toMatchObject(refused);
+    }
+    const calls: [name: string, call: () => unknown][] = [
+      ['peek', () => limiter.peek({ connection: 'alice' })],
+      ['charge', () => limiter.charge({ connection: 'alice' })],
+      ['refund', () => limiter.refund({ connection: 'alice' })],
+      ['ban', () => limiter.ban('connection', 'alice', 60)],
+      ['unban', () => limiter.unban('connection', 'alice')],
+      ['getBans', () => limiter.getBans('connection')],
+      ['removePeer', () => limiter.removePeer({ connection: 'alice' })],
+      ['getStats', () => limiter.getStats()],
+      ['snapshot', () => limiter.snapshot()],
+      ['update', () => limiter.update({ plans: { paid: { messages: null } } })],
+      ['clear', () => limiter.clear()],
+    ];
+    for (const [what, call] of calls) expect(call, what).toThrow(`${holder.pid}`);
+    expect(limiter.cleanup()).toBe(0);
+
+    holder.signal('SIGCONT');
+    await holder.progress();
+    await holder.end();
+    // Nothing of that was done, and the refused checks were no violations.
+    expect(limiter.scope('connection').getViolationCount('alice')).toBe(0);
+    expect(limiter.banSecondsLeft('connection', 'alice')).toBe(0);
+    expect(limiter.check({ connection: 'alice' }, 3).outcome).toBe('allow');
+    expect(peer.check(2)).toMatchObject({ outcome: 'delay', rule: 'messages' });
+    expect(() => limiter.check({ connection: 'alice' }, 1, undefined, 'paid')).toThrow('paid');
+    limiter.update({ plans: { paid: { messages: null } } });
+    expect(limiter.check({ connection: 'alice' }, 1, undefined, 'paid').outcome).toBe('allow');
   });
 });

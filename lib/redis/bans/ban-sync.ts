@@ -120,7 +120,10 @@ export class BanSync {
 
   /** Resolves once the state is `up`; rejects at once if the store reports an error, otherwise after two seconds. */
   ready(): Promise<void> {
-    return this.#waiters.untilReady(() => this.#state === 'up');
+    return this.#waiters.untilReady(
+      () => this.#state === 'up',
+      () => this.#client.lastError(),
+    );
   }
 
   async close(): Promise<void> {

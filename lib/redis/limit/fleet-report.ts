@@ -24,6 +24,8 @@ export interface ReportContext {
   readonly key: string;
   readonly nodeId: string;
   readonly deadlines: Deadlines;
+  /** The name of the class, for errors. */
+  readonly owner: string;
   /** Whether the store is known not to answer. */
   readonly isDown: () => boolean;
   /** What this process has done. */
@@ -47,7 +49,7 @@ export class FleetReport {
 
   /** Reports, and returns what all processes have reported. @throws (rejects with) `ERR_LIMITER_STORE` */
   readAll(): Promise<FleetReply> {
-    return this.#isClosed ? Promise.reject(closedError()) : this.#report('all');
+    return this.#isClosed ? Promise.reject(closedError(this.#context.owner)) : this.#report('all');
   }
 
   /** Reports what has not been reported, if the store answers. */

@@ -5,14 +5,15 @@
 // its tokens as spent, and no token is spent twice. At most one request per peer is in flight.
 
 import { ALLOWED, DISCONNECTED } from '../../common/check-results.js';
-import { readOptionalClock } from '../../common/clock.js';
 import { detached } from '../../common/timers.js';
 import { type CheckResult, RateLimitAction } from '../../common/types.js';
 import { delaySeconds } from '../../tables/arithmetic.js';
 import { KeyMap } from '../../tables/key-map.js';
 import { MOST_KEYS } from '../../tables/table.js';
 import { LEASED_SHARE } from '../store/limit.js';
+import type { ChangeableLimit } from '../store/limit-version.js';
 import { invalidReplyError } from '../store/replies.js';
+import { ReplyClock } from '../store/reply-clock.js';
 import { CallbackCall } from '../store/script-call.js';
 import { RETRY_SECONDS } from '../store/timing.js';
 import type { LeaseRecords, RecordIndex } from './lease-records.js';
@@ -22,6 +23,7 @@ import {
   PendingCheck,
   readLeaseReply,
 } from './lease-request.js';
+import { LeaseReturns } from './lease-returns.js';
 import type { LimitStore } from './limit-store.js';
 import type { SharedLimitConfig } from './options.js';
 import { RecentPeers } from './recent-peers.js';
@@ -35,28 +37,18 @@ const FIRST_AHEAD = 10;
 const RETRY_TOKENS = 10;
 /** Peers that an eviction looks at. */
 const EVICTION_TRIES = 8;
-/** Leases that one call returns when the limiter closes, and calls that are made at once. */
-const BATCH_SIZE = 200;
-const BATCHES_AT_ONCE = 16;
 /** Records that are changed in one turn of the event loop. */
 const SLICE_SIZE = 10_000;
-
-/** A lease that goes back to the store. */
-interface LeaseReturn {
-  readonly key: string;
-  /** The number of the lease, its unspent tokens, and violations that the store does not know. */
-  readonly args: readonly [string, string, string];
-}
 
 export class LeaseManager {
   readonly #config: SharedLimitConfig;
   readonly #store: LimitStore;
   readonly #records: LeaseRecords;
+  readonly #clock: ReplyClock;
+  readonly #returns: LeaseReturns;
   readonly #requests = new KeyMap<LeaseRequest>();
   /** Peers without a record whose next check is not their first. */
   readonly #recent: RecentPeers;
-  /** Returns of leases that are in flight. */
-  readonly #returns = new Set<Promise<unknown>>();
   /** First checks of peers without a reply so far. */
   #firstChecks = 0;
   #onFirstChecksEnd: (() => void) | undefined;
@@ -64,13 +56,14 @@ export class LeaseManager {
   #lastLeaseId = 0;
   /** The index of the record that a sweep or an eviction looks at next. */
   #nextIndex = 0;
-  #lastNow = Number.NEGATIVE_INFINITY;
   evictions = 0;
 
   constructor(config: SharedLimitConfig, store: LimitStore, records: LeaseRecords) {
     this.#config = config;
     this.#store = store;
     this.#records = records;
+    this.#clock = new ReplyClock(config.clock ?? (() => records.now()));
+    this.#returns = new LeaseReturns(store, records, this.#clock);
     this.#recent = new RecentPeers(config.leaseSeconds);
   }
 
@@ -79,14 +72,14 @@ export class LeaseManager {
   }
 
   leasedTokens(): number {
-    return this.#records.total(this.#now());
+    return this.#records.total(this.#clock.readInReply());
   }
 
   /** The unspent tokens of a peer's lease; null while the store is down. */
   tokensOf(key: string): number | null {
     if (this.#store.isDown(key)) return null;
     const index = this.#records.find(key);
-    return index === undefined ? 0 : this.#records.left(index, this.#now());
+    return index === undefined ? 0 : this.#records.left(index, this.#clock.readInReply());
   }
 
   /** The verdict if a lease or a remembered refusal covers the check; otherwise undefined. */
@@ -137,7 +130,7 @@ export class LeaseManager {
   #checkFirst(key: string, cost: number, receive: Receiver, now: number): void {
     const heldUntil = now + this.#config.shortLeaseSeconds * (1 - MAX_DRIFT);
     const target = { store: this.#store, limit: this.#config };
-    const isHeld = () => this.#now() < heldUntil;
+    const isHeld = () => this.#clock.readInReply() < heldUntil;
     const ended: Receiver = (result, tokens) => {
       this.#firstChecks -= 1;
       if (this.#firstChecks === 0) this.#onFirstChecksEnd?.();
@@ -166,23 +159,27 @@ export class LeaseManager {
   /** Returns the unspent tokens of the peer's lease; if a request is in flight, after its reply. */
   release(key: string): void {
     const request = this.#requests.get(key);
-    if (request === undefined) this.#returnLease(key);
+    if (request === undefined) this.#returns.return(key);
     else request.isReleased = true;
   }
 
   /**
-   * The limit was changed from another burst. If it is lower, leases shrink alike, so that they hold no more than it
-   * together. Refusals of the limit before it end. In slices, since there may be many peers.
+   * The limit was changed. Refusals of the limit before it end. If the burst is lower, leases shrink alike, so that they hold
+   * no more than it together. If the rate is lower, the store must confirm a lease before it is spent: the peer's key lives
+   * only for as long as the bucket needs to refill by the rate before. In slices, since there may be many peers.
    */
-  limitChanged(burstBefore: number): void {
-    const share = Math.min(1, this.#config.burstLimit / burstBefore);
+  limitChanged(before: ChangeableLimit): void {
+    const share = Math.min(1, this.#config.burstLimit / before.burstLimit);
+    const isSlower = this.#config.rateLimit < before.rateLimit;
     // From the last record to the first: a deletion moves the last one to its place, and new ones come last.
     let index = this.#records.size;
     const slice = () => {
       index = Math.min(index, this.#records.size);
       for (let n = 0; n < SLICE_SIZE && index > 0; n += 1) {
         index -= 1;
-        this.#records.limitChanged(index, share);
+        this.#records.endRefusal(index);
+        if (share < 1) this.#records.shrink(index, share);
+        if (isSlower) this.#records.suspend(index);
       }
       if (index > 0) setImmediate(slice);
     };
@@ -209,30 +206,7 @@ export class LeaseManager {
       );
     }
     await Promise.all(ends);
-    const batches = new Map<number, LeaseReturn[]>();
-    for (let index = this.#records.size - 1; index >= 0; index -= 1) {
-      // A check after close() may have deleted other records in the meantime.
-      const key = index < this.#records.size ? this.#records.keyAt(index) : undefined;
-      const lease = key === undefined ? undefined : this.#takeLease(key);
-      if (lease === undefined) continue;
-      const group = this.#store.groupOf(lease.key);
-      const batch = batches.get(group) ?? [];
-      batches.set(group, batch);
-      if (batch.push(lease) === BATCH_SIZE) this.#sendReturns(batch.splice(0));
-      if (this.#returns.size >= BATCHES_AT_ONCE) await Promise.all(this.#returns);
-    }
-    for (const batch of batches.values()) if (batch.length > 0) this.#sendReturns(batch);
-    await Promise.all(this.#returns);
-  }
-
-  /**
-   * The time; the last known time if the caller's clock fails. Only a check can report a failing clock to its caller.
-   */
-  #now(): number {
-    try {
-      this.#lastNow = readOptionalClock(this.#config.clock) ?? this.#records.now();
-    } catch {}
-    return this.#lastNow;
+    await this.#returns.returnAll();
   }
 
   #rememberedRefusal(index: RecordIndex, cost: number, now: number): CheckResult | undefined {
@@ -244,7 +218,7 @@ export class LeaseManager {
 
   /** Refuses a cost above the burst, which needs no call. */
   #refuseForever(key: string): CheckResult {
-    const index = this.#findOrInsert(key, this.#now());
+    const index = this.#findOrInsert(key, this.#clock.readInReply());
     return index === undefined ? [RateLimitAction.DELAY, Infinity] : this.#refuse(index, Infinity);
   }
 
@@ -290,7 +264,7 @@ export class LeaseManager {
     records.discardIfEnded(index, now);
     const violations = records.takeUnreported(index);
     this.#lastLeaseId += 1;
-    const { burstLimit } = this.#config;
+    const { burstLimit, rateLimit } = this.#config;
     const leaseId = this.#lastLeaseId;
     const args = [
       this.#store.nodeId,
@@ -306,7 +280,8 @@ export class LeaseManager {
       this.#requests.delete(key);
       const reply = readLeaseReply(value);
       if (reply === undefined) this.#failed(key, request, invalidReplyError());
-      else this.#answered(key, request, reply, { requestedAt: now, leaseId, burstLimit });
+      else
+        this.#answered(key, request, reply, { requestedAt: now, leaseId, burstLimit, rateLimit });
     };
     const failed = (error: Error) => {
       this.#requests.delete(key);
@@ -332,9 +307,9 @@ export class LeaseManager {
     key: string,
     request: LeaseRequest,
     { granted, isCarried, tokens, violations, lifetime }: LeaseReply,
-    sent: { requestedAt: number; leaseId: number; burstLimit: number },
+    sent: { requestedAt: number; leaseId: number; burstLimit: number; rateLimit: number },
   ): void {
-    const now = this.#now();
+    const now = this.#clock.readInReply();
     const records = this.#records;
     const index = records.find(key);
     if (index === undefined) {
@@ -347,12 +322,16 @@ export class LeaseManager {
       const ends = sent.requestedAt + lifetime * (1 - MAX_DRIFT);
       const share = Math.min(1, this.#config.burstLimit / sent.burstLimit);
       records.grant(index, granted * share, isCarried, ends, sent.leaseId);
-    }
+    } else if (isCarried) records.resume(index);
+    // The script has set the time to live of a limit before a lower one: see limitChanged.
+    const isOutdated = this.#config.rateLimit < sent.rateLimit;
+    if (isOutdated) records.suspend(index);
     if (request.includedChecks === 0 && request.cost > 0 && granted === 0) {
       records.refuse(index, request.cost, now + this.#delay(tokens, request.cost));
     }
     const uncovered = request.checks.filter((check, at) => {
       if (check.isDone) return false;
+      if (isOutdated) return true;
       const { cost } = check;
       if (records.spend(key, cost, now) || records.spendReserve(index, cost, now)) {
         check.answer(ALLOWED);
@@ -431,33 +410,5 @@ export class LeaseManager {
     const key = this.#records.keyAt(this.#nextIndex);
     this.#nextIndex += 1;
     return key;
-  }
-
-  /** Deletes the peer's record and reports to the store what the store does not know. */
-  #returnLease(key: string): void {
-    const lease = this.#takeLease(key);
-    if (lease !== undefined) this.#sendReturns([lease]);
-  }
-
-  /** Deletes the peer's record. Returns what the store does not know; undefined if that is nothing. */
-  #takeLease(key: string): LeaseReturn | undefined {
-    const index = this.#records.find(key);
-    if (index === undefined) return undefined;
-    const left = this.#records.left(index, this.#now());
-    const violations = this.#records.unreported(index);
-    const leaseId = this.#records.leaseId(index);
-    this.#records.delete(key);
-    if ((left === 0 && violations === 0) || this.#store.isDown(key)) return undefined;
-    return { key, args: [String(leaseId), String(left), String(violations)] };
-  }
-
-  /** Returns leases of one group. */
-  #sendReturns(leases: readonly LeaseReturn[]): void {
-    const [first, ...others] = leases.map(({ key }) => key) as [string, ...string[]];
-    const args = [this.#store.nodeId, ...leases.flatMap((lease) => lease.args)];
-    // If the call fails, the store treats the tokens as spent until the lease ends.
-    const returned = this.#store.runForAll('release', [first, ...others], args).catch(() => {});
-    this.#returns.add(returned);
-    returned.then(() => this.#returns.delete(returned));
   }
 }

@@ -21,6 +21,9 @@ const VIOLATIONS = 6;
 const REPORTED = 7;
 const DOUBLES = 8;
 
+/** As a reserve: the tokens may not be spent until the store has confirmed the lease. */
+const SUSPENDED = -1;
+
 /** The share of a grant that is kept in reserve: once the rest is spent, the next lease is requested. */
 const RESERVE_SHARE = 1 / 4;
 
@@ -97,7 +100,7 @@ export class LeaseRecords {
 
   /** Takes `cost` with the help of the reserve. The rest of the reserve then becomes spendable. */
   spendReserve(index: RecordIndex, cost: number, now: number): boolean {
-    const reserve = this.#get(index, RESERVE);
+    const reserve = this.#reserve(index);
     if (reserve === 0 || !(now < this.ends(index))) return false;
     const left = this.#spendable(index) - cost + reserve;
     if (!(left >= 0)) return false;
@@ -107,7 +110,7 @@ export class LeaseRecords {
 
   /** Unspent tokens; 0 if the lease has ended. */
   left(index: RecordIndex, now: number): number {
-    return now < this.ends(index) ? this.#spendable(index) + this.#get(index, RESERVE) : 0;
+    return now < this.ends(index) ? this.#spendable(index) + this.#reserve(index) : 0;
   }
 
   /** Discards what is left of a lease that has ended. */
@@ -138,7 +141,7 @@ export class LeaseRecords {
     ends: number,
     leaseId: number,
   ): void {
-    const before = isCarried ? this.#spendable(index) + this.#get(index, RESERVE) : 0;
+    const before = isCarried ? this.#spendable(index) + this.#reserve(index) : 0;
     const reserve = Math.floor(granted * RESERVE_SHARE);
     this.#setTokens(index, before + granted - reserve, reserve, ends);
     this.#set(index, LAST_GRANT, granted);
@@ -152,11 +155,28 @@ export class LeaseRecords {
     this.#set(index, REFUSED_UNTIL, until);
   }
 
-  /** Ends a refusal and keeps only a share of the lease, since the limit was changed. */
-  limitChanged(index: RecordIndex, share: number): void {
+  /** Ends a refusal, since the limit was changed. */
+  endRefusal(index: RecordIndex): void {
     this.#set(index, REFUSED_UNTIL, NEVER);
-    if (share === 1) return;
-    this.#setTokens(index, this.#spendable(index) * share, this.#get(index, RESERVE) * share);
+  }
+
+  /** Keeps only a share of the lease. */
+  shrink(index: RecordIndex, share: number): void {
+    const isSuspended = this.#get(index, RESERVE) === SUSPENDED;
+    this.#setTokens(index, this.#spendable(index) * share, this.#reserve(index) * share);
+    if (isSuspended) this.suspend(index);
+  }
+
+  /** Keeps the lease, but makes its tokens spendable only after `resume` or another grant. */
+  suspend(index: RecordIndex): void {
+    const all = this.#spendable(index) + this.#reserve(index);
+    this.#set(index, RESERVE, SUSPENDED);
+    this.#table.set(this.keyAt(index), all, NEVER);
+  }
+
+  /** Makes a suspended lease spendable. */
+  resume(index: RecordIndex): void {
+    if (this.#get(index, RESERVE) === SUSPENDED) this.#setTokens(index, this.#spendable(index), 0);
   }
 
   /** Seconds that the remembered refusal still holds for `cost`; 0 if there is none. */
@@ -211,13 +231,19 @@ export class LeaseRecords {
   total(now: number): number {
     let total = this.#table.total(now);
     for (let index = 0; index < this.size; index += 1) {
-      if (now < this.ends(index)) total += this.#get(index, RESERVE);
+      if (!(now < this.ends(index))) continue;
+      const reserve = this.#get(index, RESERVE);
+      total += reserve === SUSPENDED ? this.#spendable(index) : reserve;
     }
     return total;
   }
 
   #spendable(index: RecordIndex): number {
     return this.#table.tokens(this.keyAt(index));
+  }
+
+  #reserve(index: RecordIndex): number {
+    return Math.max(0, this.#get(index, RESERVE));
   }
 
   #setTokens(

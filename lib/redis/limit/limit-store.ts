@@ -8,7 +8,7 @@ import { Deadlines } from '../store/deadlines.js';
 import type { FleetTotals } from '../store/fleet-scripts.js';
 import { SHARDS, shardOf, storeKey } from '../store/keys.js';
 import { createScript, type ScriptName } from '../store/limit-scripts.js';
-import type { ChangeableLimit } from '../store/limit-version.js';
+import type { ChangeableLimit, LimitChange } from '../store/limit-version.js';
 import { closedError } from '../store/replies.js';
 import {
   CallbackCall,
@@ -23,6 +23,9 @@ import { FallbackBuckets } from './fallback-buckets.js';
 import { FleetReport } from './fleet-report.js';
 import { LimitWatch } from './limit-watch.js';
 import type { SharedLimitConfig } from './options.js';
+
+/** The class whose calls these are. */
+const OWNER = 'SharedRateLimiter';
 
 export interface LimitStoreListener {
   onState(change: StateChange): void;
@@ -64,15 +67,17 @@ export class LimitStore {
       client: this.#client,
       key: `${config.prefix}{0}#limit`,
       deadlines: this.deadlines,
+      owner: OWNER,
       limit: config,
       isDown: () => this.#shards[0]?.state === 'down',
-      onChange: (limit, changedAt) => this.#changed(limit, changedAt),
+      onChange: (limit) => this.#changed(limit),
     });
     this.fleet = new FleetReport({
       client: this.#client,
       key: `${config.prefix}{0}#fleet`,
       nodeId: this.nodeId,
       deadlines: this.deadlines,
+      owner: OWNER,
       isDown: () => this.#shards[0]?.state === 'down',
       ownTotals: () => listener.ownTotals(),
     });
@@ -85,9 +90,9 @@ export class LimitStore {
     this.#shardOf(key).call(call);
   }
 
-  /** Makes a limit that of all nodes. @throws (rejects with) `ERR_LIMITER_STORE` */
-  changeLimit(limit: ChangeableLimit): Promise<void> {
-    return this.#watch.change(limit);
+  /** Changes the limit of all nodes. @throws (rejects with) `ERR_LIMITER_STORE` */
+  changeLimit(change: LimitChange): Promise<void> {
+    return this.#watch.change(change);
   }
 
   /** The store's key of a peer. */
@@ -173,7 +178,7 @@ export class LimitStore {
 
   async ready(): Promise<void> {
     // A closed cluster may have no shard 0 yet, and a new one would send heartbeats.
-    if (this.#isClosed) throw closedError();
+    if (this.#isClosed) throw closedError(OWNER);
     await this.#shard(0).ready();
   }
 
@@ -207,6 +212,7 @@ export class LimitStore {
         client: this.#client,
         limit: this.#config,
         nodeId: this.nodeId,
+        owner: OWNER,
         bornAt: this.#bornAt,
         deadlines: this.deadlines,
         deadlineSeconds,
@@ -222,9 +228,9 @@ export class LimitStore {
     return shard;
   }
 
-  #changed(limit: ChangeableLimit, changedAt: number): void {
+  #changed(limit: ChangeableLimit): void {
     const { rateLimit, burstLimit, disconnectThreshold } = this.#config;
-    Object.assign(this.#config, limit, { changedAt });
+    Object.assign(this.#config, limit);
     for (const shard of this.#openShards()) shard.forgetScripts();
     this.#fallbackBuckets.clear();
     this.#listener.onLimit({ rateLimit, burstLimit, disconnectThreshold });

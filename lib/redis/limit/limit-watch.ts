@@ -6,6 +6,7 @@ import { type Deadlines, PendingReply } from '../store/deadlines.js';
 import {
   CHANGE_LIMIT,
   type ChangeableLimit,
+  type LimitChange,
   type LimitVersion,
   limitText,
   readLimitVersion,
@@ -21,11 +22,13 @@ export interface WatchContext {
   readonly client: StoreClient;
   readonly key: string;
   readonly deadlines: Deadlines;
+  /** The name of the class, for errors. */
+  readonly owner: string;
   /** The limit in force at this node. */
   readonly limit: ChangeableLimit;
   /** Whether the store is known not to answer. */
   readonly isDown: () => boolean;
-  readonly onChange: (limit: ChangeableLimit, changedAt: number) => void;
+  readonly onChange: (limit: ChangeableLimit) => void;
 }
 
 export class LimitWatch {
@@ -42,14 +45,14 @@ export class LimitWatch {
     detached(() => this.#look());
   }
 
-  /** Makes a limit the current one of all nodes. @throws (rejects with) `ERR_LIMITER_STORE` */
-  change(limit: ChangeableLimit): Promise<void> {
-    if (this.#isClosed) return Promise.reject(closedError());
+  /** Changes the current limit of all nodes. @throws (rejects with) `ERR_LIMITER_STORE` */
+  change(change: LimitChange): Promise<void> {
+    if (this.#isClosed) return Promise.reject(closedError(this.#context.owner));
     const { client, key, deadlines } = this.#context;
     return new Promise((resolve, reject) => {
       const pending = new PendingReply(reject);
       deadlines.add(pending);
-      const texts = [limitText(limit), limitText(this.#context.limit)];
+      const texts = [limitText(change), limitText(this.#context.limit), this.#seen?.text ?? ''];
       client.eval(CHANGE_LIMIT, [key], texts).then(
         (reply) => {
           const version = readLimitVersion(reply);
@@ -75,16 +78,19 @@ export class LimitWatch {
       this.#lookLater();
       return;
     }
-    const { client, key } = this.#context;
-    client.eval(SYNC_LIMIT, [key], [this.#seen?.text ?? '']).then(
-      (reply) => {
-        const version = readLimitVersion(reply);
-        if (version !== undefined) this.#found(version);
-        this.#hasLooked = true;
-        this.#lookLater();
-      },
-      () => this.#lookLater(),
-    );
+    const { client, key, deadlines } = this.#context;
+    // A reply that never comes must not end the looks.
+    const pending = new PendingReply(() => this.#lookLater());
+    const ended = () => {
+      if (pending.end()) this.#lookLater();
+    };
+    deadlines.add(pending);
+    client.eval(SYNC_LIMIT, [key], [this.#seen?.text ?? '']).then((reply) => {
+      const version = readLimitVersion(reply);
+      if (version !== undefined) this.#found(version);
+      this.#hasLooked = true;
+      ended();
+    }, ended);
   }
 
   #lookLater(): void {
@@ -106,6 +112,6 @@ export class LimitWatch {
   #adopt(version: LimitVersion): void {
     this.#seen = version;
     const { limit, onChange } = this.#context;
-    if (limitText(version.limit) !== limitText(limit)) onChange(version.limit, version.changedAt);
+    if (limitText(version.limit) !== limitText(limit)) onChange(version.limit);
   }
 }

@@ -13,7 +13,7 @@ import {
 import type { EngineName } from '../../common/types.js';
 import type { RedisClient } from '../store/client.js';
 import { type Limit, leaseLifetimes } from '../store/limit.js';
-import type { ChangeableLimit } from '../store/limit-version.js';
+import type { ChangeableLimit, LimitChange } from '../store/limit-version.js';
 import { readDeadline, readPrefix } from '../store/options.js';
 
 /**
@@ -83,7 +83,6 @@ export interface SharedLimitConfig extends Limit {
   rateLimit: number;
   burstLimit: number;
   disconnectThreshold: number | null;
-  changedAt?: number | undefined;
   readonly client: RedisClient | undefined;
   readonly mode: SharedMode;
   readonly prefix: string;
@@ -140,18 +139,12 @@ export function readSharedOptions(options: unknown): SharedLimitConfig {
 }
 
 /** Reads a change of a limit. @throws `ERR_LIMITER_OPTION` @internal */
-export function readLimitChange(change: unknown, current: ChangeableLimit): ChangeableLimit {
-  const names = ['rateLimit', 'burstLimit', 'disconnectThreshold'];
-  const given = readOptions('SharedRateLimiter.update', change, names);
+export function readLimitChange(change: unknown, current: ChangeableLimit): LimitChange {
+  const names = ['rateLimit', 'burstLimit', 'disconnectThreshold'] as const;
+  const given = readOptions('SharedRateLimiter.update', change, [...names]);
   const limit = readLimit(given, current.rateLimit);
-  return {
-    rateLimit: limit.rateLimit,
-    burstLimit: given['burstLimit'] === undefined ? current.burstLimit : limit.burstLimit,
-    disconnectThreshold:
-      given['disconnectThreshold'] === undefined
-        ? current.disconnectThreshold
-        : limit.disconnectThreshold,
-  };
+  const changed = names.filter((name) => given[name] !== undefined);
+  return Object.fromEntries(changed.map((name) => [name, limit[name]]));
 }
 
 function readLimit(given: Given, defaultRate: number): ChangeableLimit {

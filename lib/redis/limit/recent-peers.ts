@@ -1,13 +1,16 @@
 // RecentPeers: which peers have been checked lately, in little and constant memory. It may forget a peer early, or take one
-// peer for another: both cost a call of the store, and change no verdict.
+// peer for another: both cost a call of the store, and change no verdict. Hashes have a secret, so nobody can choose names
+// that make it forget others.
 
-import { hashOf } from '../store/keys.js';
+import { sipHash128 } from '../../tables/siphash.js';
 
-/** Hashes that are remembered, in each of two generations. */
+/** Hashes that are remembered, in each of two generations: sets of some that a peer may be in. */
 const SLOTS = 2 ** 15;
+const SET_SIZE = 4;
 
 export class RecentPeers {
   readonly #seconds: number;
+  readonly #secret = globalThis.crypto.getRandomValues(new Uint32Array(4));
   #current = new Int32Array(SLOTS);
   #previous = new Int32Array(SLOTS);
   #begunAt = Number.NEGATIVE_INFINITY;
@@ -20,13 +23,15 @@ export class RecentPeers {
   /** Adds a peer. Returns whether it was there already. */
   add(id: string, now: number): boolean {
     if (now - this.#begunAt > this.#seconds) this.#begin(now);
+    const [place, tag] = sipHash128(id, this.#secret);
+    const set = place & (SLOTS - SET_SIZE);
     // 0 marks an empty slot.
-    const hash = hashOf(id) || 1;
-    const slot = hash & (SLOTS - 1);
-    if (this.#current[slot] === hash) return true;
-    const wasThere = this.#previous[slot] === hash;
-    this.#current[slot] = hash;
-    return wasThere;
+    const hash = tag | 0 || 1;
+    if (has(this.#current, set, hash)) return true;
+    // The oldest of the set goes.
+    this.#current.copyWithin(set + 1, set, set + SET_SIZE - 1);
+    this.#current[set] = hash;
+    return has(this.#previous, set, hash);
   }
 
   /** Begins a new generation in place of the older one. */
@@ -37,4 +42,9 @@ export class RecentPeers {
     if (!isRecent) this.#previous.fill(0);
     this.#begunAt = now;
   }
+}
+
+function has(hashes: Int32Array, set: number, hash: number): boolean {
+  for (let slot = set; slot < set + SET_SIZE; slot += 1) if (hashes[slot] === hash) return true;
+  return false;
 }

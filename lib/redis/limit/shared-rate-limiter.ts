@@ -11,7 +11,6 @@ import { RateLimiter } from '../../limiters/rate-limiter.js';
 import { delaySeconds } from '../../tables/arithmetic.js';
 import type { FleetTotals } from '../store/fleet-scripts.js';
 import { idOf } from '../store/keys.js';
-import type { StateChange } from '../store/shard-health.js';
 import { MOST_REFUSED } from './fleet-report.js';
 import { LeaseManager } from './lease-manager.js';
 import { LeaseRecords } from './lease-records.js';
@@ -27,87 +26,7 @@ import {
 } from './options.js';
 import { mergeRefused, RefusedPeers } from './refused-peers.js';
 import { type Receiver, StrictCheck } from './strict-check.js';
-
-/**
- * The events of a `SharedRateLimiter`. An exception of a listener becomes an uncaught exception and changes no
- * verdict.
- */
-export interface SharedRateLimiterEvents {
-  /** The store, or a shard of a cluster, has stopped answering or answers again. */
-  state: [change: StateChange];
-  /**
-   * The store refuses the key of one peer because it holds something else. A name of more than 128 UTF-16 code units is
-   * given as its digest.
-   */
-  failure: [failure: { readonly key: string; readonly error: Error }];
-  /** A process has called `update`, and this one has followed. */
-  limit: [
-    limit: {
-      readonly rateLimit: number;
-      readonly burstLimit: number;
-      readonly disconnectThreshold: number | null;
-    },
-  ];
-}
-
-/** What `SharedRateLimiter.getStats` returns. */
-export interface SharedStats {
-  /** Peers kept in this process. */
-  trackedPeers: number;
-  /** Verdicts of this process so far. */
-  verdicts: { allow: number; delay: number; disconnect: number };
-  /** The number of those verdicts that the failure policy decided. */
-  fallbackVerdicts: number;
-  /** The number of those verdicts that were DELAY because the store had more calls than it answers in time. */
-  overloadVerdicts: number;
-  /** Unspent tokens that are on lease to this process. */
-  leasedTokens: number;
-  /** Peers evicted because there were `maxPeers`. The unspent tokens of their leases returned to the store. */
-  evictions: number;
-  /** Verdicts of all processes, as of the last five seconds; null before the first report, and in mode `local`. */
-  fleetVerdicts: { allow: number; delay: number; disconnect: number } | null;
-  store: {
-    /** `down` while any shard of the store does not answer; `none` in mode `local`. */
-    state: 'up' | 'down' | 'none';
-    /** Processes last seen that share the limit, with this one. */
-    nodes: number;
-    /** Scripts called for peers. */
-    calls: number;
-    /** Heartbeats. */
-    beats: number;
-    /** Calls that failed or got no reply in time. */
-    failures: number;
-    /** How often the store, or a shard of it, went down. */
-    downs: number;
-    /** Calls without a reply so far. */
-    inFlight: number;
-  };
-}
-
-/** What `SharedRateLimiter.getFleetStats` returns: what all processes with the same `prefix` have done. */
-export interface FleetStats {
-  /** Processes last seen that share the limit, with this one. */
-  nodes: number;
-  /** Verdicts of all processes, also of those that have ended. They count from 0 again if the store has lost its data. */
-  verdicts: { allow: number; delay: number; disconnect: number };
-  /** The number of those verdicts that the failure policies decided. */
-  fallbackVerdicts: number;
-  /** The number of those verdicts that were DELAY because the store had more calls than it answers in time. */
-  overloadVerdicts: number;
-  /** The peers that were refused most, at most ten, the worst one first. */
-  offenders: FleetOffender[];
-}
-
-/** A peer that processes have refused. */
-export interface FleetOffender {
-  /** The peer's key. A key of more than 128 UTF-16 code units is given as its digest. */
-  readonly key: string;
-  /**
-   * Checks of the last five to ten minutes that processes refused, by whatever reason; not those that `check` delayed only to
-   * ask the store. At least so many: a process counts about a hundred peers, and reports the ten that it refused most.
-   */
-  readonly refusals: number;
-}
+import type { FleetStats, SharedRateLimiterEvents, SharedStats } from './types.js';
 
 const NO_CALLS = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 } as const;
 
@@ -167,7 +86,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
       onState: (change) => callSafely(() => this.emit('state', change)),
       onFailure: (key, error) => callSafely(() => this.emit('failure', { key, error })),
       onLimit: (before) => {
-        this.#leases?.limitChanged(before.burstLimit);
+        this.#leases?.limitChanged(before);
         callSafely(() => this.emit('limit', this.#limit()));
       },
       ownTotals: () => this.#totals(),
@@ -193,8 +112,8 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
 
   /**
    * Changes the limit for all processes, which follow within a second; buckets and violations stay. Processes that start
-   * later with the same options as before, or with the new ones, adopt it too. Resolves once the store has it. Calls at the
-   * same time take effect one after the other.
+   * later with the same options as before, or with the new ones, adopt it too. What is left out stays as it is in the store.
+   * Resolves once the store has the change. Calls at the same time take effect one after the other.
    * @throws (rejects with) `ERR_LIMITER_OPTION` for an invalid change, and in mode `local`; `ERR_LIMITER_STORE` if the store
    * does not answer within `deadlineSeconds`: then it may still take effect.
    *
@@ -217,7 +136,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
       const message = "update() must be called in mode 'leased' or 'strict', got 'local'";
       throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
     }
-    await this.#store.changeLimit(limit);
+    if (Object.keys(limit).length > 0) await this.#store.changeLimit(limit);
   }
 
   #limit(): { rateLimit: number; burstLimit: number; disconnectThreshold: number | null } {

@@ -58,6 +58,7 @@ export class QuotaStore {
           shortLeaseSeconds: graceSeconds,
         },
         nodeId: this.nodeId,
+        owner: 'SharedPolicyLimiter',
         bornAt: nowWithPauses(),
         deadlines: this.#deadlines,
         deadlineSeconds,

@@ -4,7 +4,6 @@
 // A lease counts from its request, by this process's clock, less the most that clocks drift apart. So it ends here before
 // the store counts the rest of it as spent.
 
-import { ConfiguredQuotas } from '../../client/configured-quotas.js';
 import {
   amountOf,
   type Cost,
@@ -20,7 +19,7 @@ import { readAcquireOptions } from '../../client/options.js';
 import { type Policy, unitOf, unitOfNumbers } from '../../client/policies.js';
 import { WaitQueue } from '../../client/queue.js';
 import { secondsUntil } from '../../client/time.js';
-import { readClock } from '../../common/clock.js';
+import { ReplyClock } from '../store/reply-clock.js';
 import { NoReplyError } from '../store/script-call.js';
 import type { StateChange } from '../store/shard-health.js';
 import {
@@ -36,6 +35,7 @@ import {
   type SharedQuotaConfig,
   windowsOf,
 } from './options.js';
+import { QuotaFallback } from './quota-fallback.js';
 import { type QuotaReply, QuotaStore } from './quota-store.js';
 import { SharedLease } from './shared-lease.js';
 import { type Spent, SpentLog } from './spent-log.js';
@@ -57,7 +57,7 @@ export class SharedQuota implements OuterLimiter {
   readonly #config: SharedQuotaConfig;
   readonly #store: QuotaStore;
   readonly #listener: SharedQuotaListener;
-  readonly #clock: () => number;
+  readonly #clock: ReplyClock;
   readonly #queue: WaitQueue<Lease, LimiterRequest>;
   readonly #spent: SpentLog;
   #policies: readonly Policy[];
@@ -81,23 +81,28 @@ export class SharedQuota implements OuterLimiter {
   #grantedAt = -Infinity;
   #blockedUntil = -Infinity;
   #returnTimer: Timer | undefined;
-  /** The quotas of this process while the store does not answer, with `share`. */
-  #fallback: ConfiguredQuotas | undefined;
+  /** What this process may spend while the store does not answer. */
+  readonly #fallback: QuotaFallback;
   /** Why the store refuses this quota's key; undefined if it does not. */
   #refusal: Error | undefined;
 
   constructor(config: SharedQuotaConfig, listener: SharedQuotaListener) {
     this.#config = config;
     this.#listener = listener;
-    this.#clock = config.clock ?? nowWithPauses;
+    this.#clock = new ReplyClock(config.clock ?? nowWithPauses);
+    // Throws before there is a store to close, and a reply has a time to go on with.
+    this.#clock.read();
     this.#policies = config.policies;
     this.#windows = windowsOf(config.policies, config);
     this.#units = unitsOf(config.policies);
     this.#leaseSeconds = this.#leaseSecondsFor(config.policies);
     this.#spent = new SpentLog(config.policies);
+    this.#fallback = new QuotaFallback(config.onStoreFailure, () => {
+      return Math.max(config.nodes, this.#store.maxNodes);
+    });
     this.#queue = new WaitQueue<Lease, LimiterRequest>(
       {
-        now: () => readClock(this.#clock),
+        now: () => this.#clock.read(),
         delay: (now, { cost }) => this.#delay(cost, now),
         // Other processes may return what they hold at any moment.
         backlogDelay: () => 0,
@@ -132,7 +137,7 @@ export class SharedQuota implements OuterLimiter {
     { within }: Pick<AcquireOptions, 'within'> = {},
   ): Lease | null {
     const read = inUnit(readCost(cost), this.numberUnit);
-    const now = readClock(this.#clock);
+    const now = this.#clock.read();
     if (this.#queue.size > 0 || this.#delay(read, now) > 0) return null;
     const inner = within?.tryLease(cost);
     return inner === null ? null : this.#take(read, now, inner);
@@ -144,14 +149,14 @@ export class SharedQuota implements OuterLimiter {
 
   delaySeconds(cost: number | Costs = 1): number {
     const read = inUnit(readCost(cost), this.numberUnit);
-    const now = readClock(this.#clock);
+    const now = this.#clock.read();
     if (this.#covers(read, now)) return 0;
-    if (this.#isDown) return this.#fallbackDelay(read, now);
+    if (this.#isDown) return this.#fallback.delay(read, now);
     return Math.max(this.#retryAt - now, this.#config.deadlineSeconds);
   }
 
   remaining(unit: string = REQUESTS): number {
-    const now = readClock(this.#clock);
+    const now = this.#clock.read();
     if (!this.#units.includes(unit)) return Infinity;
     if (this.#isDown && this.#config.onStoreFailure === 'open') return Infinity;
     return now < this.#ends ? Math.floor(this.#left[unit] ?? 0) : 0;
@@ -163,14 +168,14 @@ export class SharedQuota implements OuterLimiter {
   /** Tells the other processes that nothing may be sent for so many seconds. */
   block(seconds: number): void {
     if (!(seconds >= MIN_BLOCK_SECONDS)) return;
-    const until = readClock(this.#clock) + seconds;
+    const until = this.#clock.read() + seconds;
     if (until <= this.#blockedUntil + MIN_BLOCK_SECONDS) return;
     this.#blockedUntil = until;
     this.#report();
   }
 
   replacePolicies(policies: readonly Policy[]): void {
-    const now = readClock(this.#clock);
+    const now = this.#clock.read();
     this.#spent.replacePolicies(policies, now);
     // What is on lease was leased for other windows.
     this.#left = Object.create(null);
@@ -178,7 +183,7 @@ export class SharedQuota implements OuterLimiter {
     this.#windows = windowsOf(policies, this.#config);
     this.#units = unitsOf(policies);
     this.#leaseSeconds = this.#leaseSecondsFor(policies);
-    if (this.#fallback !== undefined) this.#fallback = this.#createFallback(now);
+    this.#fallback.replacePolicies(policies, now);
     this.#retryAt = -Infinity;
     this.#report();
     this.#queue.wake();
@@ -195,13 +200,9 @@ export class SharedQuota implements OuterLimiter {
 
   /** Takes back a part of what was spent: all of it if the request was never sent. */
   takeBack(spent: Spent, cost: Cost): void {
-    const now = readClock(this.#clock);
+    const now = this.#clock.read();
     const isUnreported = this.#spent.takeBack(spent, cost, now);
-    this.#fallback?.refund(
-      cost,
-      { ...NO_NUMBER, cost: spent.cost, at: spent.at, owner: this },
-      now,
-    );
+    this.#fallback.refund(spent, cost, now);
     if (isUnreported && spent.leaseId === this.#answeredId && now < this.#ends) {
       for (const unit of this.#units) this.#left[unit] = this.#leftOf(unit) + amountOf(cost, unit);
     }
@@ -211,7 +212,7 @@ export class SharedQuota implements OuterLimiter {
 
   /** Spends more than was taken, even beyond what is there. */
   spendMore(cost: Cost): void {
-    this.#spent.add(cost, readClock(this.#clock));
+    this.#spent.add(cost, this.#clock.read());
     this.#scheduleReturn();
   }
 
@@ -238,18 +239,11 @@ export class SharedQuota implements OuterLimiter {
     if (this.#covers(cost, now)) return 0;
     if (this.#isDown) {
       if (this.#refusal !== undefined && now >= this.#retryAt) this.#call(now, cost);
-      return this.#fallbackDelay(cost, now);
+      return this.#fallback.delay(cost, now);
     }
     if (this.#isCalling) return Infinity;
     if (now >= this.#retryAt) this.#call(now, cost);
     return this.#isCalling ? Infinity : secondsUntil(this.#retryAt, now);
-  }
-
-  #fallbackDelay(cost: Cost, now: number): number {
-    const { onStoreFailure } = this.#config;
-    if (onStoreFailure === 'open') return 0;
-    if (onStoreFailure === 'closed' || this.#fallback === undefined) return Infinity;
-    return secondsUntil(this.#fallback.readyAt(cost, now), now);
   }
 
   #take(cost: Cost, now: number, inner: Lease | undefined): Lease {
@@ -258,7 +252,7 @@ export class SharedQuota implements OuterLimiter {
       for (const unit of this.#units) this.#left[unit] = this.#leftOf(unit) - amountOf(cost, unit);
       this.#used = plus(this.#used, cost);
     } else {
-      this.#fallback?.take(cost, now);
+      this.#fallback.take(cost, now);
     }
     const spent = this.#spent.add(cost, now, isLeased ? this.#answeredId : 0);
     this.#scheduleReturn();
@@ -268,7 +262,7 @@ export class SharedQuota implements OuterLimiter {
   /** Reports what was spent and returns what is left; after the call in flight, if there is one. */
   #report(): void {
     if (this.#isCalling) this.#isReportDue = true;
-    else if (this.#store.state === 'up') this.#call(readClock(this.#clock));
+    else if (this.#store.state === 'up') this.#call(this.#clock.readInReply());
   }
 
   /** Ends the lease. `cost`: what is needed. Without it, the call only reports what was spent. */
@@ -329,7 +323,7 @@ export class SharedQuota implements OuterLimiter {
       this.#failed(new NoReplyError('the store has executed a later call'));
       return;
     }
-    const now = readClock(this.#clock);
+    const now = this.#clock.readInReply();
     if (this.#refusal !== undefined) this.#acceptedAgain();
     this.#spent.acknowledge(call.id);
     this.#answeredId = call.id;
@@ -351,17 +345,24 @@ export class SharedQuota implements OuterLimiter {
     this.#scheduleReturn();
     const ownBlock = this.#blockedUntil - now;
     if (reply.blockedSeconds > Math.max(ownBlock, 0) + MIN_BLOCK_SECONDS) {
-      this.#blockedUntil = now + reply.blockedSeconds;
-      this.#listener.onBlocked(reply.blockedSeconds);
+      this.#followBlock(now, reply.blockedSeconds);
     }
   }
 
+  /** Another process has been blocked. If the limiter's clock fails, the next reply names the block again. */
+  #followBlock(now: number, seconds: number): void {
+    try {
+      this.#listener.onBlocked(seconds);
+      this.#blockedUntil = now + seconds;
+    } catch {}
+  }
+
   #failed(error: Error): void {
-    const now = readClock(this.#clock);
+    const now = this.#clock.readInReply();
     this.#retryAt = now + RETRY_SECONDS;
     if (!(error instanceof NoReplyError) && this.#refusal === undefined) {
       this.#refusal = error;
-      this.#fallback = this.#createFallback(now);
+      this.#fallback.begin(this.#policies, now);
       this.#listener.onStoreState({ state: 'down', shard: 0, reason: error });
     }
     this.#scheduleReturn();
@@ -370,7 +371,7 @@ export class SharedQuota implements OuterLimiter {
   /** The store does not refuse the quota's key any more. */
   #acceptedAgain(): void {
     this.#refusal = undefined;
-    this.#fallback = undefined;
+    this.#fallback.end();
     this.#listener.onStoreState({ state: 'up', shard: 0 });
   }
 
@@ -395,7 +396,7 @@ export class SharedQuota implements OuterLimiter {
   /** What is not needed goes back soon, and what was spent is reported, before the lease ends. */
   #scheduleReturn(): void {
     if (this.#returnTimer !== undefined) return;
-    const now = readClock(this.#clock);
+    const now = this.#clock.readInReply();
     const hasLeft = now < this.#ends && this.#units.some((unit) => this.#leftOf(unit) > 0);
     if (!hasLeft && this.#spent.isEmpty) return;
     const shortest = Math.min(...this.#windows.map(({ seconds }) => seconds));
@@ -409,8 +410,9 @@ export class SharedQuota implements OuterLimiter {
   }
 
   #onStoreState(change: StateChange): void {
-    const now = readClock(this.#clock);
-    this.#fallback = change.state === 'down' ? this.#createFallback(now) : undefined;
+    const now = this.#clock.readInReply();
+    if (change.state === 'down') this.#fallback.begin(this.#policies, now);
+    else this.#fallback.end();
     if (change.state === 'up') {
       this.#retryAt = -Infinity;
       if (change.lostData === true) this.#spent.reportAgain(now);
@@ -419,24 +421,7 @@ export class SharedQuota implements OuterLimiter {
     this.#listener.onStoreState(change);
     this.#queue.wake();
   }
-
-  /** Each process spreads what it may send as if all windows were longer by the number of processes. */
-  #createFallback(now: number): ConfiguredQuotas | undefined {
-    if (this.#config.onStoreFailure !== 'share') return undefined;
-    const nodes = Math.max(this.#config.nodes, this.#store.maxNodes);
-    const policies = this.#policies.map((policy) => {
-      return { ...policy, windowSeconds: policy.windowSeconds * nodes };
-    });
-    const quotas = new ConfiguredQuotas({ algorithm: 'bucket', burstShare: 0 }, policies, now);
-    // No process begins with a burst.
-    const [...units] = this.#units;
-    quotas.take(Object.fromEntries(units.map((unit) => [unit, 1])), now);
-    return quotas;
-  }
 }
-
-/** What a refund does not need to know of a request. */
-const NO_NUMBER = { number: Infinity, numberUnit: REQUESTS } as const;
 
 function unitsOf(policies: readonly Policy[]): string[] {
   return [...new Set(policies.map(unitOf))];

@@ -4,6 +4,7 @@ import type { Place } from '../../tables/table.js';
 import { LEASED_SHARE } from '../store/limit.js';
 import type { SharedRuleConfig } from './options.js';
 import type { RuleBuckets } from './rule-buckets.js';
+import type { CostlyRule } from './rule-failures.js';
 import { type RuleId, type RuleJudge, scopeOf, slotOf } from './rule-judge.js';
 import type { RuleLookup } from './rule-lookup.js';
 import type { AskedRule, RuleQuestion, SpentRule } from './rule-request.js';
@@ -65,7 +66,8 @@ export class RuleAsker {
     // Another rule of the check may have moved the record.
     const place = table.find(id) as Place;
     table.spend(place, slot, cost);
-    return { scope, slot, id, rule, cost, generation: table.generation(place, slot) };
+    const generation = table.generation(place, slot);
+    return { scope, slot, id, rule, cost, generation, ends: table.ends(place, slot) };
   }
 
   /** Gives it back, unless the store has been told that it is spent. */
@@ -138,6 +140,28 @@ export class RuleAsker {
       args.push(this.#buckets.argument(asked, question.program));
     }
     return { keys, args };
+  }
+
+  /** Keys and arguments of the script `settle`, to take costs (sign 1) or to give them back (sign -1). */
+  settlement(
+    rules: readonly CostlyRule[],
+    program: number,
+    tables: RuleTables | undefined,
+    sign: 1 | -1,
+    now: number,
+  ): { keys: string[]; args: string[] } {
+    const args = [this.#nodeId, String(this.#config.leaseSeconds)];
+    for (const { rule, id, cost } of rules) {
+      const table = tables?.of(scopeOf(rule));
+      const place = table?.find(id);
+      let lease = '0 0';
+      if (table !== undefined && place !== undefined) {
+        const slot = slotOf(rule);
+        lease = `${table.leaseId(place, slot)} ${table.tell(place, slot, now)}`;
+      }
+      args.push(`${this.#buckets.numbers(rule, program)} ${lease} ${sign * cost}`);
+    }
+    return { keys: rules.map(({ rule, id }) => this.#buckets.key(rule, id)), args };
   }
 
   /** Twice the last grant if it was used up within half a lease, the same if within a lease, otherwise half of it. */

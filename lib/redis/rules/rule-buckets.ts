@@ -14,7 +14,7 @@ export class RuleBuckets {
   #book: RuleBook;
   /** What the store's keys of a rule begin with, by id. */
   #prefixes: (string | undefined)[] = [];
-  /** Rate and burst of a rule by plan and id, as the scripts read them. */
+  /** Rate, burst and slowest rate of a rule by plan and id, as the scripts read them. */
   #numbers: (string | undefined)[] = [];
 
   constructor(scopes: readonly ScopeSpec[], store: RuleStore, book: RuleBook) {
@@ -57,7 +57,7 @@ export class RuleBuckets {
     return prefix + keyPart(id);
   }
 
-  /** Rate and burst of a rule, as the scripts read them. */
+  /** Rate and burst of a rule, and its slowest rate in any plan, as the scripts read them. */
   numbers(rule: RuleId, program: number): string {
     return this.#numbersAt(this.#at(rule, program));
   }
@@ -69,10 +69,15 @@ export class RuleBuckets {
   }
 
   #numbersAt(at: number): string {
-    const { rates, bursts } = this.#book.plan;
     let numbers = this.#numbers[at];
     if (numbers === undefined) {
-      numbers = `${rates[at]} ${bursts[at]}`;
+      const { rates, bursts } = this.#book.plan;
+      const perPlan = this.#scopes.length * MAX_RULES;
+      let slowest = Infinity;
+      for (let same = at % perPlan; same < rates.length; same += perPlan) {
+        slowest = Math.min(slowest, rates[same] as number);
+      }
+      numbers = `${rates[at]} ${bursts[at]} ${slowest}`;
       this.#numbers[at] = numbers;
     }
     return numbers;

@@ -7,7 +7,6 @@
 //
 // A key of a new peer gets no lease with its first check: many peers come once.
 
-import { countingPauses, monotonicSeconds, readOptionalClock } from '../../common/clock.js';
 import { detached } from '../../common/timers.js';
 import { MAX_RULES, type RuleAnswer } from '../../engine/rules.js';
 import type { RuleVerdict } from '../../rules/types.js';
@@ -15,6 +14,7 @@ import { verdict } from '../../rules/verdicts.js';
 import { KeyMap } from '../../tables/key-map.js';
 import type { Place } from '../../tables/table.js';
 import { invalidReplyError } from '../store/replies.js';
+import type { ReplyClock } from '../store/reply-clock.js';
 import { RETRY_SECONDS } from '../store/timing.js';
 import type { SharedRuleConfig } from './options.js';
 import { RuleAsker } from './rule-asker.js';
@@ -27,6 +27,7 @@ import {
   type AskedRule,
   type Check,
   type CheckReply,
+  type Outcome,
   PendingRuleCheck,
   questionOf,
   type RuleQuestion,
@@ -49,21 +50,16 @@ export class RuleChecks {
   /** Undefined in mode `strict`. */
   readonly #tables: RuleTables | undefined;
   readonly #failures: RuleFailures;
-  /** Turns an answer in RULE_NUMBERS to a verdict. */
-  readonly #verdictOf: (
-    answer: RuleAnswer | undefined,
-    question: RuleQuestion,
-  ) => RuleVerdict | PromiseLike<RuleVerdict>;
+  /** Shapes an answer in RULE_NUMBERS. */
+  readonly #outcomeOf: (answer: RuleAnswer | undefined, question: RuleQuestion) => Outcome;
   /** By scope and key, the first request in flight that asks of it. */
   readonly #requests: readonly KeyMap<RuleRequest>[];
-  #lastLeaseId = 0;
   #inFlight = 0;
   #onIdle: (() => void)[] = [];
   readonly #lookup: RuleLookup;
   readonly #asker: RuleAsker;
   readonly #replies: RuleReplies;
-  readonly #ownClock = countingPauses(monotonicSeconds);
-  #lastNow = Number.NEGATIVE_INFINITY;
+  readonly #clock: ReplyClock;
 
   constructor(parts: {
     config: SharedRuleConfig;
@@ -72,10 +68,8 @@ export class RuleChecks {
     buckets: RuleBuckets;
     tables: RuleTables | undefined;
     failures: RuleFailures;
-    verdictOf: (
-      answer: RuleAnswer | undefined,
-      question: RuleQuestion,
-    ) => RuleVerdict | PromiseLike<RuleVerdict>;
+    clock: ReplyClock;
+    outcomeOf: (answer: RuleAnswer | undefined, question: RuleQuestion) => Outcome;
   }) {
     this.#config = parts.config;
     this.#store = parts.store;
@@ -83,7 +77,8 @@ export class RuleChecks {
     this.#buckets = parts.buckets;
     this.#tables = parts.tables;
     this.#failures = parts.failures;
-    this.#verdictOf = parts.verdictOf;
+    this.#clock = parts.clock;
+    this.#outcomeOf = parts.outcomeOf;
     const scopes = parts.config.scopes.length;
     this.#requests = Array.from({ length: scopes }, () => new KeyMap<RuleRequest>());
     this.#lookup = new RuleLookup(scopes, this.#judge, this.#buckets);
@@ -100,13 +95,8 @@ export class RuleChecks {
       this.#tables,
       this.#failures,
       this.#asker,
+      parts.config.shortLeaseSeconds,
     );
-  }
-
-  /** Reads the user's clock. @throws `ERR_LIMITER_CLOCK` */
-  now(given: number | undefined): number {
-    this.#lastNow = given ?? this.#ownClock();
-    return this.#lastNow;
   }
 
   /**
@@ -166,9 +156,11 @@ export class RuleChecks {
 
   /** Resolves with the verdict, after a call of the store. Call this after decideLocally() has returned NEEDS_STORE. */
   ask(question: RuleQuestion, now: number): Promise<RuleVerdict> {
-    return new Promise((resolve) => {
-      const check: Check = new PendingRuleCheck(question, resolve, (late, wasBlocked) =>
-        this.#failures.late(question, late.startedAt, wasBlocked),
+    return new Promise<RuleVerdict>((resolve) => {
+      const check: Check = new PendingRuleCheck<RuleVerdict>(
+        question,
+        resolve,
+        (late, wasBlocked) => this.#failures.late(question, late.startedAt, wasBlocked),
       );
       this.#decideByStore(check, now);
       if (!check.isDone) this.#store.deadlines.add(check);
@@ -176,8 +168,7 @@ export class RuleChecks {
   }
 
   /** Resolves with the used tokens of all rules of a check, after a call that changes nothing. */
-  async peek(question: RuleQuestion, given: number | undefined): Promise<Float64Array> {
-    const now = this.now(given);
+  async peek(question: RuleQuestion, now: number): Promise<Float64Array> {
     writeCosts(question.costs);
     const rules = this.#asker.all(question, this.#tables, now);
     const used = new Float64Array(this.#config.scopes.length * MAX_RULES);
@@ -211,12 +202,9 @@ export class RuleChecks {
   async settle(question: RuleQuestion, sign: 1 | -1): Promise<void> {
     const rules = this.#lookup.costlyRules(question);
     if (rules.length === 0) return;
-    const { program } = question;
-    const keys = rules.map(({ rule, id }) => this.#buckets.key(rule, id));
-    const costs = rules.map(
-      ({ rule, cost }) => `${this.#buckets.numbers(rule, program)} ${sign * cost}`,
-    );
-    await this.#store.run('settle', keys, [String(this.#config.leaseSeconds), ...costs]);
+    const now = this.#clock.readInReply();
+    const call = this.#asker.settlement(rules, question.program, this.#tables, sign, now);
+    await this.#store.run('settle', call.keys, call.args);
     if (sign > 0 || this.#tables === undefined || question.plan !== this.#judge.plan) return;
     for (const { rule, id } of rules) {
       const scope = scopeOf(rule);
@@ -243,15 +231,6 @@ export class RuleChecks {
     return this.#requests[scope]?.has(id) === true;
   }
 
-  /** The time; the last known one if the caller's clock fails. */
-  time(): number {
-    try {
-      return this.now(readOptionalClock(this.#config.clock));
-    } catch {
-      return this.#lastNow;
-    }
-  }
-
   #decideByStore(check: Check, now: number): void {
     const { question } = check;
     if (this.#store.state === 'down') {
@@ -273,7 +252,7 @@ export class RuleChecks {
   /** Decides a check that has waited for a request. */
   #decideAgain(check: Check): void {
     if (check.isDone) return;
-    const now = this.time();
+    const now = this.#clock.readInReply();
     const { question } = check;
     if (question.plan !== this.#judge.plan) {
       check.answer(this.#failures.outdated());
@@ -282,7 +261,7 @@ export class RuleChecks {
     writeCosts(question.costs);
     const answer = this.decideLocally(question.ids, question.mask, question.program, now);
     if (answer === NEEDS_STORE) this.#decideByStore(check, now);
-    else check.answer(this.#verdictOf(answer, question));
+    else this.#answer(check, answer);
   }
 
   /** Sends a request for the rules that are not covered; in mode `strict` for all. The costs are in RULE_NUMBERS. */
@@ -314,8 +293,7 @@ export class RuleChecks {
         refused.push(rule);
       }
     }
-    this.#lastLeaseId += 1;
-    this.#send({ question, rules, spent, refused, check, now, leaseId: this.#lastLeaseId });
+    this.#send({ question, rules, spent, refused, check, now, leaseId: tables.nextLeaseId() });
   }
 
   /** Requests the next lease of the rules of which little is left, and takes what rules on dry run cost. */
@@ -337,8 +315,7 @@ export class RuleChecks {
       if (asked !== undefined) rules.push(asked);
     }
     if (rules.length === 0) return;
-    this.#lastLeaseId += 1;
-    const leaseId = this.#lastLeaseId;
+    const leaseId = tables.nextLeaseId();
     this.#send({ question, rules, spent: [], refused: [], check: undefined, now, leaseId });
   }
 
@@ -366,7 +343,7 @@ export class RuleChecks {
       this.#forget(request);
       const reply = readCheckReply(text, rules.length);
       if (reply === undefined) this.#failed(request, invalidReplyError());
-      else this.#conclude(request, reply, this.time());
+      else this.#conclude(request, reply, this.#clock.readInReply());
       this.#ended(request);
     };
     const failed = (error: Error) => {
@@ -381,9 +358,16 @@ export class RuleChecks {
   }
 
   #conclude(request: RuleRequest, reply: CheckReply, now: number): void {
+    const { check } = request;
     this.#replies.conclude(request, reply, now, (answer) => {
-      request.check?.answer(this.#verdictOf(answer, request.question));
+      if (check !== undefined) this.#answer(check, answer);
     });
+  }
+
+  #answer(check: Check, answer: RuleAnswer | undefined): void {
+    const { verdict, ifBanned } = this.#outcomeOf(answer, check.question);
+    if (ifBanned === undefined) check.answer(verdict);
+    else check.answerLater(verdict, ifBanned);
   }
 
   #forget(request: RuleRequest): void {

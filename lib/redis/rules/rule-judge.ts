@@ -46,7 +46,8 @@ export class RuleJudge {
   readonly #records: readonly Float64Array[];
   /** Counts violations by key, for statistics. Each rule has an action of its own there. */
   readonly #offenders: RulesCore;
-  readonly #clock: () => number | undefined;
+  /** Reads the time, and never throws: replies of the store count violations too. */
+  readonly #now: () => number;
   #program = 0;
 
   constructor(
@@ -54,7 +55,7 @@ export class RuleJudge {
     plan: RulePlan,
     engine: Engine,
     maxPeers: number,
-    clock: () => number | undefined,
+    now: () => number,
   ) {
     const single = scopes.map(({ kind }) => kind === 'single');
     this.#scopes = scopes;
@@ -63,11 +64,11 @@ export class RuleJudge {
     this.#counters = new RuleCounters(scopes.length);
     this.#records = scopes.map(() => new Float64Array(1 + MAX_RULES));
     this.#offenders = engine.rules({ maxPeers, single, plan: offencesOf(plan, scopes.length) });
-    this.#clock = clock;
+    this.#now = now;
   }
 
   use(plan: RulePlan): void {
-    this.#offenders.update(offencesOf(plan, this.#scopes.length), this.#clock());
+    this.#offenders.update(offencesOf(plan, this.#scopes.length), this.#now());
     this.plan = plan;
     this.#decision.plan = plan;
     for (let rule = 0; rule < this.#scopes.length * MAX_RULES; rule += 1) {
@@ -170,7 +171,7 @@ export class RuleJudge {
       const rule = this.violatedRule(scope);
       // More than the burst, so that the rule refuses.
       RULE_NUMBERS[AT_COSTS] = 2;
-      this.#offenders.check(keys, 1 << scope, 1 + rule, this.#clock());
+      this.#offenders.check(keys, 1 << scope, 1 + rule, this.#now());
     }
   }
 

@@ -7,7 +7,7 @@ import { type Place, Table } from '../../tables/table.js';
 
 // The doubles of a rule in a record. TOKENS, LAST_GRANT, REFUSED_COST and USED are tokens; ENDS, REFUSED_UNTIL and USED_AT
 // are times; PLAN is the index of the plan that asked last, GENERATION changes with each report to
-// the store of what is left.
+// the store of what is left, and REPORTED is the number of the lease that was reported last.
 const TOKENS = 0;
 const ENDS = 1;
 const LAST_GRANT = 2;
@@ -18,7 +18,8 @@ const USED = 6;
 const USED_AT = 7;
 const PLAN = 8;
 const GENERATION = 9;
-const DOUBLES = 10;
+const REPORTED = 10;
+const DOUBLES = 11;
 
 /** Once less than this share of a grant is left, the next lease is requested. */
 const RESERVE_SHARE = 1 / 4;
@@ -36,10 +37,15 @@ export interface Grant {
 
 export class RuleLeases extends Table {
   #slots: number;
+  /** For each slot the number of the first lease, and the time, since the numbers of its rule are what they are. */
+  readonly #firstLeases: Float64Array;
+  readonly #changedAt: Float64Array;
 
   constructor(slots: number) {
     super(Math.max(1, slots) * DOUBLES);
     this.#slots = Math.max(1, slots);
+    this.#firstLeases = new Float64Array(this.#slots);
+    this.#changedAt = new Float64Array(this.#slots).fill(NEVER);
   }
 
   /** The number of rules of which a record has room. */
@@ -61,6 +67,21 @@ export class RuleLeases extends Table {
     this.doubles.set(record, to * this.width);
   }
 
+  /** Copies since when rules are what they are, of another table with fewer slots. */
+  copyChanges(from: RuleLeases): void {
+    this.#firstLeases.set(from.#firstLeases);
+    this.#changedAt.set(from.#changedAt);
+  }
+
+  /**
+   * The numbers of a rule have changed: what is on lease before the lease `firstLease` can only go back, and refusals from
+   * before `now` are forgotten.
+   */
+  ruleChanged(slot: number, firstLease: number, now: number): void {
+    this.#firstLeases[slot] = firstLease;
+    this.#changedAt[slot] = now;
+  }
+
   /** Forgets what is known of a rule. */
   clearSlot(place: Place, slot: number): void {
     const first = this.#first(place, slot);
@@ -73,6 +94,12 @@ export class RuleLeases extends Table {
     const first = this.#first(place, slot);
     const isOpen = now < (this.doubles[first + ENDS] as number);
     return isOpen ? (this.doubles[first + TOKENS] as number) : 0;
+  }
+
+  /** Unspent tokens that may be spent: 0 too if the lease is from before a change of the rule. */
+  spendable(place: Place, slot: number, now: number): number {
+    const isCurrent = this.leaseId(place, slot) >= (this.#firstLeases[slot] as number);
+    return isCurrent ? this.left(place, slot, now) : 0;
   }
 
   /** The number of the last lease; 0 if there was none. */
@@ -94,7 +121,7 @@ export class RuleLeases extends Table {
     return this.doubles[this.#first(place, slot) + USED_AT] !== NEVER;
   }
 
-  /** Takes tokens that `left` has returned. True if so few are left that the next lease should be requested. */
+  /** Takes tokens that `spendable` has returned. True if so few are left that the next lease should be requested. */
   spend(place: Place, slot: number, cost: number): boolean {
     (this.doubles[this.#first(place, slot) + TOKENS] as number) -= cost;
     return this.needsRenewal(place, slot);
@@ -120,8 +147,15 @@ export class RuleLeases extends Table {
 
   /** Returns what is left, to tell the store. */
   tell(place: Place, slot: number, now: number): number {
-    (this.doubles[this.#first(place, slot) + GENERATION] as number) += 1;
+    const first = this.#first(place, slot);
+    (this.doubles[first + GENERATION] as number) += 1;
+    this.doubles[first + REPORTED] = this.doubles[first + LEASE_ID] as number;
     return this.left(place, slot, now);
+  }
+
+  /** Whether the store has been told what is left of a lease, or of one after it. */
+  isReported(place: Place, slot: number, leaseId: number): boolean {
+    return leaseId <= (this.doubles[this.#first(place, slot) + REPORTED] as number);
   }
 
   /** Returns what is left, and keeps nothing: it goes back to the store. */
@@ -136,21 +170,30 @@ export class RuleLeases extends Table {
     return this.doubles[this.#first(place, slot) + PLAN] as number;
   }
 
-  /** Records what the store has said of a rule to a plan: used tokens, with those on lease. */
+  /** Records what the store has said of a rule to a plan: used tokens, with those on lease. Forgets a refusal. */
   setUsed(place: Place, slot: number, used: number, plan: number, now: number): void {
     const first = this.#first(place, slot);
     this.doubles[first + PLAN] = plan;
     this.doubles[first + USED] = used;
     this.doubles[first + USED_AT] = now;
+    this.doubles[first + REFUSED_UNTIL] = NEVER;
   }
 
+  /** The store holds the cost of a check as a lease with this number. Nothing of it is left to spend. */
+  hold(place: Place, slot: number, leaseId: number): void {
+    const at = this.#first(place, slot) + LEASE_ID;
+    this.doubles[at] = Math.max(leaseId, this.doubles[at] as number);
+  }
+
+  /** A grant of which the reply has been overtaken has gone back already, if a report has been made since. */
   grant(place: Place, slot: number, { tokens, isCarried, ends, leaseId }: Grant): void {
+    if (this.isReported(place, slot, leaseId)) return;
     const first = this.#first(place, slot);
     const before = isCarried ? (this.doubles[first + TOKENS] as number) : 0;
     this.doubles[first + TOKENS] = before + tokens;
     this.doubles[first + ENDS] = ends;
     this.doubles[first + LAST_GRANT] = tokens;
-    this.doubles[first + LEASE_ID] = leaseId;
+    this.hold(place, slot, leaseId);
     (this.doubles[first + GENERATION] as number) += 1;
     this.doubles[first + REFUSED_UNTIL] = NEVER;
   }
@@ -179,7 +222,8 @@ export class RuleLeases extends Table {
     if (this.doubles[first + PLAN] !== plan) return 0;
     const seconds = (this.doubles[first + REFUSED_UNTIL] as number) - now;
     const more = cost - (this.doubles[first + REFUSED_COST] as number);
-    if (now - (this.doubles[first + USED_AT] as number) > REFUSAL_SECONDS) return 0;
+    const usedAt = this.doubles[first + USED_AT] as number;
+    if (now - usedAt > REFUSAL_SECONDS || usedAt < (this.#changedAt[slot] as number)) return 0;
     return seconds > 0 && more >= 0 ? seconds + more / rate : 0;
   }
 

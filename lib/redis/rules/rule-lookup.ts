@@ -90,7 +90,7 @@ export class RuleLookup {
       return REFUSED;
     }
     if (place < 0) return cost === 0 ? COVERED : UNCOVERED;
-    if (cost > 0 && table.left(place, slot, now) >= cost) return COVERED;
+    if (cost > 0 && table.spendable(place, slot, now) >= cost) return COVERED;
     const rate = this.#buckets.rate(rule, program);
     const plan = Math.floor(program / this.#judge.plan.actions);
     const seconds = table.refusedSeconds(place, slot, cost, { plan, rate }, now);

@@ -22,6 +22,7 @@ export class RuleReplies {
   readonly #tables: RuleTables | undefined;
   readonly #failures: RuleFailures;
   readonly #asker: RuleAsker;
+  readonly #shortLeaseSeconds: number;
 
   constructor(
     judge: RuleJudge,
@@ -29,12 +30,14 @@ export class RuleReplies {
     tables: RuleTables | undefined,
     failures: RuleFailures,
     asker: RuleAsker,
+    shortLeaseSeconds: number,
   ) {
     this.#judge = judge;
     this.#buckets = buckets;
     this.#tables = tables;
     this.#failures = failures;
     this.#asker = asker;
+    this.#shortLeaseSeconds = shortLeaseSeconds;
   }
 
   /** Applies a reply, and calls `answer` if it decides a check: the results are in RULE_NUMBERS. */
@@ -46,11 +49,13 @@ export class RuleReplies {
   ): void {
     const { question, rules, spent, check } = request;
     const judge = this.#judge;
+    const isLate = reply.isAllowed && !this.#isHeld(request, now);
     if (question.plan !== judge.plan) {
       // What it has leased ends by itself.
-      check?.answer(reply.isAllowed ? ALLOWED : this.#failures.outdated());
+      check?.answer(reply.isAllowed && !isLate ? ALLOWED : this.#failures.outdated());
       return;
     }
+    if (isLate && check?.isDone === false) check.answer(this.#failures.overload());
     const isDecided = check !== undefined && !check.isDone;
     writeCosts(question.costs);
     if (isDecided) {
@@ -75,10 +80,27 @@ export class RuleReplies {
         if (asked.cost > 0) judge.countDryRefusal(asked.rule);
       }
     }
-    if (this.#tables !== undefined && !reply.isAllowed) {
+    if (this.#tables !== undefined && (isLate || !reply.isAllowed)) {
       for (const one of spent) this.#asker.giveBack(this.#tables, one);
     }
     if (isDecided) answer(judge.conclude());
+  }
+
+  /**
+   * Whether the store still counts what the check costs as spent from now on. If this process was stopped meanwhile, it has
+   * refilled it, and the check must not be admitted. In mode `strict` a check counts when the store decides it.
+   */
+  #isHeld({ rules, spent, leaseId, requestedAt }: RuleRequest, now: number): boolean {
+    const tables = this.#tables;
+    if (tables === undefined) return true;
+    if (now >= requestedAt + this.#shortLeaseSeconds * (1 - MAX_DRIFT)) return false;
+    if (spent.some(({ ends }) => now >= ends)) return false;
+    return rules.every(({ scope, slot, id, cost }) => {
+      const place = tables.of(scope).find(id);
+      return (
+        cost === 0 || place === undefined || !tables.of(scope).isReported(place, slot, leaseId)
+      );
+    });
   }
 
   /** Records what the store has said of a rule. Returns for how many seconds it refuses, or 0. */
@@ -110,6 +132,8 @@ export class RuleReplies {
     if (granted > 0) {
       const ends = requestedAt + lifetime * (1 - MAX_DRIFT);
       table.grant(place, slot, { tokens: granted, isCarried, ends, leaseId });
+    } else if (taken > 0) {
+      table.hold(place, slot, leaseId);
     }
     if (!fits) table.refuse(place, slot, needed, now + seconds);
     return seconds;

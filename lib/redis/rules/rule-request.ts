@@ -29,12 +29,13 @@ export interface UsedRecord {
 /** A check that waits for the store. `onTimeout` decides it if its deadline passes first. */
 export class PendingRuleCheck<Verdict> extends Pending {
   readonly question: RuleQuestion;
-  readonly #resolve: (verdict: Verdict | PromiseLike<Verdict>) => void;
+  readonly #resolve: (verdict: Verdict) => void;
+  #known: Verdict | undefined;
   readonly #onTimeout: (check: PendingRuleCheck<Verdict>, wasBlocked: boolean) => Verdict;
 
   constructor(
     question: RuleQuestion,
-    resolve: (verdict: Verdict | PromiseLike<Verdict>) => void,
+    resolve: (verdict: Verdict) => void,
     onTimeout: (check: PendingRuleCheck<Verdict>, wasBlocked: boolean) => Verdict,
   ) {
     super();
@@ -43,13 +44,26 @@ export class PendingRuleCheck<Verdict> extends Pending {
     this.#onTimeout = onTimeout;
   }
 
-  answer(verdict: Verdict | PromiseLike<Verdict>): void {
+  answer(verdict: Verdict): void {
     if (this.end()) this.#resolve(verdict);
   }
 
-  override expire(wasBlocked: boolean): void {
-    this.#resolve(this.#onTimeout(this, wasBlocked));
+  /** Answers with `verdict` if the deadline passes before `final` is there, which must not reject. */
+  answerLater(verdict: Verdict, final: Promise<Verdict>): void {
+    this.#known = verdict;
+    void final.then((known) => this.answer(known));
   }
+
+  override expire(wasBlocked: boolean): void {
+    this.#resolve(this.#known ?? this.#onTimeout(this, wasBlocked));
+  }
+}
+
+/** The verdict of the rules on a check. */
+export interface Outcome {
+  readonly verdict: RuleVerdict;
+  /** If the store is told of a violation: the verdict once it has answered, which may be a ban. Never rejects. */
+  readonly ifBanned?: Promise<RuleVerdict>;
 }
 
 /** What a request asks of one rule. */
@@ -89,6 +103,8 @@ export interface SpentRule {
   readonly cost: number;
   /** See `RuleLeases.generation`. */
   readonly generation: number;
+  /** When the lease ends: until then the tokens may be spent. */
+  readonly ends: number;
 }
 
 export interface CheckReply {

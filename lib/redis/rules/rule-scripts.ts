@@ -2,8 +2,11 @@
 //
 // A bucket is one rule's, of one key. As in RuleLimiter it counts the tokens that are used, not those that are left, so
 // plans with other numbers can ask the same bucket. Tokens on lease count as used. The key holds, packed: used tokens, the
-// time of the last refill, and the leases (the node, the lease's number, its tokens, its end). A bucket without used tokens
-// has no key. The numbers of a rule come with each call.
+// time of the last refill, the slowest rate, and the leases (the node, the lease's number, its tokens, its end). A bucket
+// without used tokens has no key. The numbers of a rule come with each call.
+//
+// A key expires when the bucket is full again for every plan and every process that has asked it: by the slowest rate of all
+// plans, which comes with each call, and of all calls since the key exists. A call with a slower one writes the key again.
 //
 // The key of an offender holds what leads to bans: violations, their level and its time, the ban level, and when the last
 // ban began and ends. Bans themselves are in SharedBans.
@@ -43,14 +46,16 @@ end
 // Returns nil for a key that is not ours. Used tokens never fall below what is on lease, and, after a loss of data, not
 // below what may be on lease besides.
 const BUCKETS = `${COMMON}
-local function load(key, rate, burst)
-  local bucket = {used = 0, last = -1e300, leased = 0, leases = {}}
+local function load(key, rate, burst, slowest)
+  local bucket = {used = 0, last = -1e300, leased = 0, leases = {}, slowest = slowest}
   local capacity, events = burst, {}
   local state = redis.pcall('GET', key)
   if state then
     if type(state) == 'table' or string.sub(state, 1, 4) ~= 'rlr1' then return nil end
+    local stored
     bucket.isStored = true
-    bucket.used, bucket.last = struct.unpack('<dd', state, 5)
+    bucket.used, bucket.last, stored = struct.unpack('<ddd', state, 5)
+    if slowest < stored then bucket.isChanged = true else bucket.slowest = stored end
     local early = 0
     if bucket.last > now then
       early = bucket.last - now
@@ -58,7 +63,7 @@ local function load(key, rate, burst)
       bucket.last = bucket.last - early
       bucket.isChanged = true
     end
-    for at = 21, #state, 32 do
+    for at = 29, #state, 32 do
       local holder, id, amount, ends = struct.unpack('<dddd', state, at)
       ends = ends - early
       bucket.leased = bucket.leased + amount
@@ -98,25 +103,36 @@ local function load(key, rate, burst)
   refill(now)
   return bucket
 end
-local function save(key, bucket, rate, lifetime)
+local function save(key, bucket, lifetime)
   if bucket.used == 0 and #bucket.leases == 0 then
     if bucket.isStored then redis.call('DEL', key) end
     return
   end
-  local packed = struct.pack('<c4dd', 'rlr1', bucket.used, bucket.last)
+  local packed = struct.pack('<c4ddd', 'rlr1', bucket.used, bucket.last, bucket.slowest)
   for _, lease in ipairs(bucket.leases) do packed = packed .. struct.pack('<dddd', unpack(lease)) end
-  local seconds = bucket.used / rate
+  local seconds = bucket.used / bucket.slowest
   if #bucket.leases > 0 then seconds = seconds + lifetime end
   redis.call('SET', key, packed, 'PX', ttl(seconds))
 end
 local function leaseOf(bucket, node)
   for at, lease in ipairs(bucket.leases) do if lease[1] == node then return lease, at end end
 end
+-- The node says what is left of its lease. The rest is spent, so it may be refilled from now on.
+local function report(bucket, mine, left)
+  if left >= mine[3] then return end
+  bucket.leased = bucket.leased - mine[3] + left
+  mine[3] = left
+  bucket.isChanged = true
+end
 `;
 
-// ARGV: the node (2), the number of its new leases (3), the lifetimes of leases (4) and of short ones (5), and 'peek' to
-// change nothing (6). Then for each key: rate, burst, whether the rule is on dry run, whether the node gives back what it
-// has left, the number of its lease and what is left of it, the cost, and the tokens to lease: at least, and at most.
+// ARGV: the node (2), the number of its new leases (3, 0 if it does not lease), the lifetimes of leases (4) and of short ones
+// (5), and 'peek' to change nothing (6). Then for each key: rate, burst and slowest rate, whether the rule is on dry run,
+// whether the node gives back what it has left, the number of its lease and what is left of it, the cost, and the tokens to
+// lease: at least, and at most.
+//
+// A node that leases may admit the check later than now, so the cost is part of its lease: it is not refilled before the
+// lease has ended, or the node has asked again.
 //
 // All rules but those on dry run allow the check, or none takes anything. Replies a or r, and for each key the tokens used
 // before the check, those leased now, whether what the node has left is part of that, and the lifetime of the lease.
@@ -125,13 +141,13 @@ local node, id = tonumber(ARGV[2]), tonumber(ARGV[3])
 local lifetime, short, isPeek = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == 'peek'
 local buckets, isAllowed = {}, true
 for i, key in ipairs(KEYS) do
-  local rate, burst, dry, back, known, left, cost, least, most = string.match(ARGV[6 + i],
-    '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
-  rate, burst = tonumber(rate), tonumber(burst)
-  local bucket = load(key, rate, burst)
+  local rate, burst, slowest, dry, back, known, left, cost, least, most = string.match(ARGV[6 + i],
+    '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+  burst = tonumber(burst)
+  local bucket = load(key, tonumber(rate), burst, tonumber(slowest))
   if not bucket then return ${FOREIGN} end
   buckets[i] = bucket
-  bucket.rate, bucket.burst, bucket.isDry = rate, burst, dry == '1'
+  bucket.burst, bucket.isDry = burst, dry == '1'
   bucket.cost, bucket.least, bucket.most = tonumber(cost), tonumber(least), tonumber(most)
   local mine, at = leaseOf(bucket, node)
   left = tonumber(left)
@@ -144,10 +160,8 @@ for i, key in ipairs(KEYS) do
       table.remove(bucket.leases, at)
       if #bucket.leases == 0 then bucket.leased = 0 end
       bucket.isChanged = true
-    elseif left < mine[3] then
-      bucket.leased = bucket.leased - mine[3] + left
-      mine[3] = left
-      bucket.isChanged = true
+    else
+      report(bucket, mine, left)
     end
   end
   bucket.fits = bucket.used + bucket.cost + bucket.least <= burst
@@ -163,20 +177,21 @@ for i, key in ipairs(KEYS) do
       bucket.isChanged = true
     end
     granted = bucket.least
-    local room = bucket.burst * ${LEASED_SHARE} - bucket.leased - granted
+    local held = id > 0 and bucket.cost or 0
+    local room = bucket.burst * ${LEASED_SHARE} - bucket.leased - held - granted
     local more = math.min(bucket.most, room / 2, bucket.burst - bucket.used - granted)
     if more >= 1 then granted = granted + math.floor(more) end
-    if granted > 0 then
-      if bucket.leased + granted > bucket.burst * ${LEASED_SHARE} then seconds = short end
+    if held + granted > 0 then
+      if granted == 0 or bucket.leased + held + granted > bucket.burst * ${LEASED_SHARE} then seconds = short end
       local mine, at = leaseOf(bucket, node)
-      local lease = {node, id, granted, now + seconds}
-      if mine then lease[3], lease[4] = granted + mine[3], math.max(mine[4], lease[4]) end
+      local lease = {node, id, held + granted, now + seconds}
+      if mine then lease[3], lease[4] = lease[3] + mine[3], math.max(mine[4], lease[4]) end
       bucket.leases[at or #bucket.leases + 1] = lease
       bucket.used = bucket.used + granted
       bucket.isChanged = true
     end
   end
-  if bucket.isChanged and not isPeek then save(key, bucket, bucket.rate, lifetime) end
+  if bucket.isChanged and not isPeek then save(key, bucket, lifetime) end
   words[#words + 1] = text(before)
   words[#words + 1] = text(granted)
   words[#words + 1] = bucket.carried
@@ -184,25 +199,27 @@ for i, key in ipairs(KEYS) do
 end
 return table.concat(words, ' ')`;
 
-// Takes costs without asking, or gives them back if they are negative. ARGV: the lifetime of leases (2), and for each key
-// rate, burst and cost.
+// Takes costs without asking, or gives them back if they are negative. ARGV: the node (2), the lifetime of leases (3), and
+// for each key rate, burst, slowest rate, the number of the node's lease and what is left of it, and the cost. What is spent
+// of the lease can be given back only if the store knows that it is spent.
 const SETTLE = `${BUCKETS}
 for i, key in ipairs(KEYS) do
-  local rate, burst, cost = string.match(ARGV[2 + i], '(%S+) (%S+) (%S+)')
-  rate, cost = tonumber(rate), tonumber(cost)
-  local bucket = load(key, rate, tonumber(burst))
+  local rate, burst, slowest, known, left, cost = string.match(ARGV[3 + i], '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+  local bucket = load(key, tonumber(rate), tonumber(burst), tonumber(slowest))
   if not bucket then return ${FOREIGN} end
+  local mine = leaseOf(bucket, tonumber(ARGV[2]))
+  if mine and mine[2] == tonumber(known) then report(bucket, mine, tonumber(left)) end
   bucket.used = math.min(math.max(bucket.leased, bucket.used + cost), 9007199254740992)
-  save(key, bucket, rate, tonumber(ARGV[2]))
+  save(key, bucket, tonumber(ARGV[3]))
 end
 return #KEYS`;
 
-// Returns leases of one node. ARGV: the node (2), the lifetime of leases (3), and for each key rate, burst, the number of
-// the lease and its unspent tokens. A key that is not ours is passed over.
+// Returns leases of one node. ARGV: the node (2), the lifetime of leases (3), and for each key rate, burst, slowest rate, the
+// number of the lease and its unspent tokens. A key that is not ours is passed over.
 const RELEASE = `${BUCKETS}
 for i, key in ipairs(KEYS) do
-  local rate, burst, known, left = string.match(ARGV[3 + i], '(%S+) (%S+) (%S+) (%S+)')
-  local bucket = load(key, tonumber(rate), tonumber(burst))
+  local rate, burst, slowest, known, left = string.match(ARGV[3 + i], '(%S+) (%S+) (%S+) (%S+) (%S+)')
+  local bucket = load(key, tonumber(rate), tonumber(burst), tonumber(slowest))
   local mine, at
   if bucket then mine, at = leaseOf(bucket, tonumber(ARGV[2])) end
   if mine and mine[2] == tonumber(known) then
@@ -210,7 +227,7 @@ for i, key in ipairs(KEYS) do
     table.remove(bucket.leases, at)
     if #bucket.leases == 0 then bucket.leased = 0 end
     bucket.used = math.max(bucket.leased, bucket.used - math.min(tonumber(left), mine[3]))
-    save(key, bucket, tonumber(rate), tonumber(ARGV[3]))
+    save(key, bucket, tonumber(ARGV[3]))
   end
 end
 return #KEYS`;

@@ -12,9 +12,14 @@ import type { StateChange, StoreCounters } from '../store/shard-health.js';
 import { nowWithPauses } from '../store/timing.js';
 import type { SharedRuleConfig } from './options.js';
 import { createRuleScript, type RuleScriptName } from './rule-scripts.js';
+import { type RulesOwner, RuleWatch } from './rule-watch.js';
+
+/** The class whose calls these are. */
+const OWNER = 'SharedRuleLimiter';
 
 export class RuleStore {
   readonly deadlines: Deadlines;
+  readonly watch: RuleWatch;
   readonly counters: StoreCounters = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 };
   /** This node's random number, small enough to be exact as a double. */
   readonly nodeId = String(Math.floor(Math.random() * 2 ** 53));
@@ -30,6 +35,7 @@ export class RuleStore {
     config: SharedRuleConfig,
     longestRefill: number,
     onState: (change: StateChange) => void,
+    rules: RulesOwner,
   ) {
     this.#config = config;
     const { client, prefix, deadlineSeconds, leaseSeconds, shortLeaseSeconds } = config;
@@ -42,11 +48,21 @@ export class RuleStore {
     };
     this.#client = createStoreClient(client);
     this.deadlines = new Deadlines(deadlineSeconds);
+    // The first look at the rules precedes the first heartbeat, and so all checks.
+    this.watch = new RuleWatch({
+      client: this.#client,
+      key: `{${prefix}}:rules#rules`,
+      deadlines: this.deadlines,
+      className: OWNER,
+      isDown: () => this.#shard?.state === 'down',
+      owner: rules,
+    });
     const context = {
       // All calls go to one server, so what a cluster needs of a shard does not matter.
       client: this.#client,
       limit: this.#limit,
       nodeId: this.nodeId,
+      owner: OWNER,
       bornAt: nowWithPauses(),
       deadlines: this.deadlines,
       deadlineSeconds,
@@ -117,12 +133,13 @@ export class RuleStore {
   }
 
   async ready(): Promise<void> {
-    if (this.#isClosed) throw closedError();
+    if (this.#isClosed) throw closedError(OWNER);
     await this.#shard.ready();
   }
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.watch.close();
     await this.#shard.close();
     this.deadlines.close();
     this.#client.release();

@@ -5,6 +5,7 @@ import type { RuleBook } from '../../rules/compile.js';
 import { MOST_KEYS, type Place } from '../../tables/table.js';
 import type { SharedRuleConfig } from './options.js';
 import type { RuleBuckets } from './rule-buckets.js';
+import type { RuleId } from './rule-judge.js';
 import { RuleLeases } from './rule-leases.js';
 import type { RuleStore } from './rule-store.js';
 
@@ -34,6 +35,7 @@ export class RuleTables {
   /** For each scope the place that a sweep or an eviction looks at next. */
   readonly #next: number[];
   readonly #owner: TablesOwner;
+  #lastLeaseId = 0;
   /** Returns of leases that are in flight. */
   readonly #returns = new Set<Promise<unknown>>();
 
@@ -56,16 +58,31 @@ export class RuleTables {
     return this.#tables[scope] as RuleLeases;
   }
 
-  /** Makes room for the slots of an update, and forgets the leases of rules that have got another slot's place. */
-  use({ plan }: RuleBook): void {
+  /** The number of the next lease. */
+  nextLeaseId(): number {
+    this.#lastLeaseId += 1;
+    return this.#lastLeaseId;
+  }
+
+  /**
+   * Makes room for the slots of an update, and forgets the leases of rules that have got another slot's place. What is on
+   * lease of rules with other numbers goes back with the next check of its key.
+   */
+  use(book: RuleBook, before: RuleBook): void {
+    const { plan } = book;
+    const now = this.#owner.now();
     for (const [scope, table] of this.#tables.entries()) {
       const slots = plan.slots[scope] as number;
       let current = table;
       if (slots > table.slots) {
         current = new RuleLeases(slots);
+        current.copyChanges(table);
         for (let place = 0; place < table.size; place += 1) current.copy(table, place);
       }
       for (let slot = 0; slot < slots; slot += 1) {
+        if (hasOtherNumbers(scope * MAX_RULES + slot, book, before)) {
+          current.ruleChanged(slot, this.#lastLeaseId + 1, now);
+        }
         if ((((plan.added[scope] as number) >> slot) & 1) === 0) continue;
         for (let place = 0; place < current.size; place += 1) current.clearSlot(place, slot);
       }
@@ -166,4 +183,18 @@ export class RuleTables {
     this.#next[scope] = place + 1;
     return table.keyAt(place);
   }
+}
+
+/** Whether an update gives a rule other numbers in any plan. Peers of a plan that is gone get the base plan. */
+function hasOtherNumbers(rule: RuleId, book: RuleBook, before: RuleBook): boolean {
+  const perPlan = book.plan.ranks.length;
+  const plans: [from: number, to: number][] = [[0, 0]];
+  for (const [name, from] of before.planIndexes)
+    plans.push([from, book.planIndexes.get(name) ?? 0]);
+  const differs = (numbers: 'rates' | 'bursts') =>
+    plans.some(([from, to]) => {
+      const old = before.plan[numbers][from * perPlan + rule];
+      return old !== book.plan[numbers][to * perPlan + rule];
+    });
+  return differs('rates') || differs('bursts');
 }

@@ -9,7 +9,6 @@ import type { BansInForce } from '../../common/types.js';
 import { hasBanSubscribers, publishBan } from '../../limiters/ban-channel.js';
 import { limiterChanged } from '../../limiters/changes.js';
 import type { StatedVerdict } from '../../rules/any-rules.js';
-import { compile, readSections } from '../../rules/compile.js';
 import { LimiterContext } from '../../rules/limiter-context.js';
 import { RuleScope } from '../../rules/rule-scope.js';
 import { ON_ALLOW_LIST } from '../../rules/scope-keys.js';
@@ -20,13 +19,11 @@ import type {
   RuleBan,
   RulePeek,
   RuleSections,
-  RuleStats,
   RuleVerdict,
 } from '../../rules/types.js';
 import type { FailurePolicy } from '../limit/options.js';
 import { idOf } from '../store/keys.js';
 import { storeError } from '../store/replies.js';
-import type { StateChange, StoreCounters } from '../store/shard-health.js';
 import {
   readSharedRuleOptions,
   SECTIONS,
@@ -35,32 +32,8 @@ import {
   type SharedRuleMode,
 } from './options.js';
 import { SharedRulePeer } from './shared-rule-peer.js';
+import type { SharedRuleLimiterEvents, SharedRuleStats } from './shared-rule-stats.js';
 import { type Decided, SharedRules, toIds, type Wish } from './shared-rules.js';
-
-/** The events of a `SharedRuleLimiter`. An exception of a listener becomes an uncaught exception and changes no verdict. */
-export interface SharedRuleLimiterEvents {
-  /** The store has stopped answering or answers again. */
-  state: [change: StateChange];
-  /** Bans of other processes arrive (`up`) or do not arrive (`down`). */
-  bans: [change: { readonly state: 'up' | 'down'; readonly reason?: Error }];
-  /** The store refuses a key because it holds something else. */
-  failure: [error: Error];
-}
-
-/** What `SharedRuleLimiter.getStats` returns: the counts of this process. Violations and violators are those that it found. */
-export interface SharedRuleStats extends RuleStats {
-  /** The number of checks that the failure policy decided. They are not in `outcomes`. */
-  readonly fallbackVerdicts: number;
-  /** The number of checks that were delayed because the store had more calls than it answers in time. */
-  readonly overloadVerdicts: number;
-  /** Unspent tokens that are on lease to this process, of all rules and keys. */
-  readonly leasedTokens: number;
-  readonly store: Readonly<StoreCounters> & {
-    readonly state: 'up' | 'down';
-    /** Processes last seen that share the limits, with this one. */
-    readonly nodes: number;
-  };
-}
 
 /**
  * SharedRuleLimiter is a `RuleLimiter` that any number of processes share through Redis or Valkey: scopes, rules, plans,
@@ -118,6 +91,10 @@ export class SharedRuleLimiter extends EventEmitter<SharedRuleLimiterEvents> {
     this.context = new LimiterContext(scopes, book, random, (bans) => this.#report(bans));
     this.core = new SharedRules(config, this.context, {
       onState: (change) => callSafely(() => this.emit('state', change)),
+      onRules: () => {
+        limiterChanged(this);
+        callSafely(() => this.emit('rules'));
+      },
       onFailure: (error) => callSafely(() => this.emit('failure', error)),
     });
     this.core.bans.shared.on('state', (change) => this.emit('bans', change));
@@ -289,18 +266,33 @@ export class SharedRuleLimiter extends EventEmitter<SharedRuleLimiterEvents> {
   }
 
   /**
-   * Replaces sections while the limiter runs, as `RuleLimiter.update`, in this process only: update all processes. What
-   * peers have used stays, since the store counts it by the names of scope and rule. A check that waits for the store
-   * meanwhile may be delayed for a quarter of a second.
-   * @throws `ERR_LIMITER_OPTION`, `ERR_LIMITER_MEMORY`; then nothing has changed.
+   * Replaces sections for all processes while they run, as `RuleLimiter.update`. The others follow within a second. What
+   * peers have used stays, since the store counts it by the names of scope and rule; what is on lease of rules with other
+   * numbers goes back with the next check of its key. A check that waits for the store meanwhile may be delayed for a quarter
+   * of a second. The rules are kept in the store: a process that starts later with rules that were in force before adopts the
+   * current ones, one with rules that never were keeps them until the next update.
+   * @throws (rejects with) `ERR_LIMITER_OPTION`, and then nothing has changed; `ERR_LIMITER_MEMORY`; `ERR_LIMITER_STORE` if the
+   * store does not answer within `deadlineSeconds`: the rules may be replaced later then, if the call has reached it.
+   *
+   * @example
+   * import { createClient } from 'redis';
+   * import { SharedRuleLimiter } from 'relay-limiter/redis';
+   *
+   * const client = createClient({ url: process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379' });
+   * await client.connect();
+   * const limits = new SharedRuleLimiter({
+   *   client,
+   *   prefix: 'chat',
+   *   deadlineSeconds: 5,
+   *   scopes: { address: { kind: 'address' } },
+   *   rules: { messages: { scope: 'address', rateLimit: 50 } },
+   * });
+   * await limits.update({ rules: { messages: { scope: 'address', rateLimit: 5 } } });
+   * await limits.close();
+   * await client.close();
    */
-  update(sections: RuleSections): void {
-    const given = readOptions('update', sections, SECTIONS);
-    const { scopes, book: before } = this.context;
-    const book = compile(scopes, readSections(given, scopes, before.sections), before);
-    if (book.plan !== before.plan) this.core.use(book);
-    this.context.use(book);
-    limiterChanged(this);
+  async update(sections: RuleSections): Promise<void> {
+    await this.core.update(readOptions('update', sections, SECTIONS));
   }
 
   /**

@@ -188,11 +188,7 @@ export class SharedRulePeer {
     return this.#decide(wish, context.programOf(this.#planIndex, action), now);
   }
 
-  #decide<Given extends Wish>(
-    wish: Given,
-    program: number,
-    now: number | undefined,
-  ): Decided[Given] {
+  #decide<Given extends Wish>(wish: Given, program: number, now: number): Decided[Given] {
     const call = { keys: this.#ids, mask: this.#mask, program, listed: this.#listed };
     return this.#limiter.core.decide(wish, call, now);
   }

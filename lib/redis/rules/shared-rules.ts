@@ -1,6 +1,6 @@
 // SharedRules: the parts of a SharedRuleLimiter, put together. It decides calls whose names have been resolved.
 
-import { readOptionalClock } from '../../common/clock.js';
+import { countingPauses, monotonicSeconds } from '../../common/clock.js';
 import { type MaybePromise, mapMaybePromise } from '../../common/maybe-promise.js';
 import type { BansInForce } from '../../common/types.js';
 import {
@@ -19,6 +19,7 @@ import type { Listed } from '../../rules/scope-keys.js';
 import type { RuleBan, RuleVerdict } from '../../rules/types.js';
 import { ALLOWED, verdict } from '../../rules/verdicts.js';
 import { idOf } from '../store/keys.js';
+import { ReplyClock } from '../store/reply-clock.js';
 import type { StateChange } from '../store/shard-health.js';
 import type { SharedRuleConfig } from './options.js';
 import { RuleBans } from './rule-bans.js';
@@ -27,9 +28,16 @@ import { NEEDS_STORE, RuleChecks } from './rule-checks.js';
 import { RuleFailures } from './rule-failures.js';
 import { RuleJudge } from './rule-judge.js';
 import { RulePunisher, type Violation } from './rule-punisher.js';
-import { questionOf, type RuleQuestion, type UsedRecord, writeCosts } from './rule-request.js';
+import {
+  type Outcome,
+  questionOf,
+  type RuleQuestion,
+  type UsedRecord,
+  writeCosts,
+} from './rule-request.js';
 import { RuleStore } from './rule-store.js';
 import { RuleTables } from './rule-tables.js';
+import { RuleUpdates } from './rule-updates.js';
 
 /**
  * How a check may be answered. `local`: only if no reply of the store is needed. `ahead`: at once, with a request that
@@ -55,6 +63,8 @@ export interface ResolvedCall {
 
 export interface SharedRulesListener {
   onState(change: StateChange): void;
+  /** The rules have been replaced. */
+  onRules(): void;
   onFailure(error: Error): void;
 }
 
@@ -68,18 +78,31 @@ export class SharedRules {
   readonly #buckets: RuleBuckets;
   readonly #tables: RuleTables | undefined;
   readonly #checks: RuleChecks;
+  readonly #clock: ReplyClock;
   readonly #punisher: RulePunisher;
+  readonly #updates: RuleUpdates;
 
   constructor(config: SharedRuleConfig, context: LimiterContext, listener: SharedRulesListener) {
     const { scopes, book, mode, maxPeers } = config;
     this.#config = config;
     this.#context = context;
-    const engine = selectEngine(config.engine);
-    this.#judge = new RuleJudge(scopes, book.plan, engine, maxPeers, () => this.now());
-    this.store = new RuleStore(config, RuleBuckets.longestRefill(book), (change) => {
+    this.#clock = new ReplyClock(config.clock ?? countingPauses(monotonicSeconds));
+    const now = () => this.#clock.readInReply();
+    this.#judge = new RuleJudge(scopes, book.plan, selectEngine(config.engine), maxPeers, now);
+    this.#updates = new RuleUpdates(
+      context,
+      (next) => {
+        this.#use(next);
+        listener.onRules();
+      },
+      (error) => listener.onFailure(error),
+    );
+    const onState = (change: StateChange) => {
       this.failures.reset();
       listener.onState(change);
-    });
+    };
+    const longest = RuleBuckets.longestRefill(book);
+    this.store = new RuleStore(config, longest, onState, this.#updates);
     this.#buckets = new RuleBuckets(scopes, this.store, book);
     this.failures = new RuleFailures(config, this.store, this.#buckets, {
       currentPlan: () => this.#judge.plan,
@@ -89,7 +112,7 @@ export class SharedRules {
     if (mode === 'leased') {
       this.#tables = new RuleTables(config, this.store, this.#buckets, {
         isBusy: (scope, id) => this.#checks.isBusy(scope, id),
-        now: () => this.#checks.time(),
+        now,
       });
     }
     this.#checks = new RuleChecks({
@@ -99,25 +122,26 @@ export class SharedRules {
       buckets: this.#buckets,
       tables: this.#tables,
       failures: this.failures,
-      verdictOf: (answer, { ids, record }) => {
+      clock: this.#clock,
+      outcomeOf: (answer, { ids, record }) => {
         if (record !== undefined) record.used = this.#judge.used();
-        return this.#verdictOf(answer, ids, true);
+        return this.#outcomeOf(answer, ids);
       },
     });
     this.bans = new RuleBans(config);
     this.#punisher = new RulePunisher(config, this.store, context, this.bans);
   }
 
-  /** Reads the user's clock. @throws `ERR_LIMITER_CLOCK` */
-  now(): number | undefined {
-    return readOptionalClock(this.#config.clock);
+  /** Reads the clock for a call. @throws `ERR_LIMITER_CLOCK` */
+  now(): number {
+    return this.#clock.read();
   }
 
   /** Undefined if the check needs a reply of the store and `wish` is `local`; then it has had no effect. */
   decide<Given extends Wish>(
     wish: Given,
     call: ResolvedCall,
-    now: number | undefined,
+    now: number,
     record?: UsedRecord,
   ): Decided[Given] {
     return this.#decide(wish, call, now, record) as Decided[Given];
@@ -126,12 +150,11 @@ export class SharedRules {
   #decide(
     wish: Wish,
     { keys: ids, mask, program, listed }: ResolvedCall,
-    given: number | undefined,
+    now: number,
     record: UsedRecord | undefined,
   ): MaybePromise<RuleVerdict> | undefined {
     const context = this.#context;
     if (listed !== undefined) return context.listedVerdict(listed);
-    const now = this.#checks.now(given);
     const ban = this.bans.find(ids, mask);
     if (ban !== undefined) {
       this.#judge.banned += 1;
@@ -141,7 +164,10 @@ export class SharedRules {
     const answer = this.#checks.decideLocally(ids, mask, program, now);
     if (answer !== NEEDS_STORE && record !== undefined) record.used = this.#judge.used();
     if (answer === undefined) return ALLOWED;
-    if (answer !== NEEDS_STORE) return this.#verdictOf(answer, ids, wish === 'async');
+    if (answer !== NEEDS_STORE) {
+      const { verdict, ifBanned } = this.#outcomeOf(answer, ids);
+      return wish === 'async' ? (ifBanned ?? verdict) : verdict;
+    }
     const isDown = this.store.state === 'down';
     if (wish === 'local' && !isDown) return undefined;
     const question = questionOf(ids, mask, program, this.#judge.plan, record);
@@ -152,7 +178,7 @@ export class SharedRules {
   }
 
   /** Decides a call, and keeps what the rules have used. */
-  state(call: ResolvedCall, now: number | undefined): MaybePromise<StatedVerdict> {
+  state(call: ResolvedCall, now: number): MaybePromise<StatedVerdict> {
     const context = this.#context;
     const { mask, program } = call;
     const { plan } = this.#judge;
@@ -172,7 +198,7 @@ export class SharedRules {
   /** Resolves with what a check would return, and the used tokens of the rules by id. @throws `ERR_LIMITER_STORE` */
   async peek(
     call: ResolvedCall,
-    now: number | undefined,
+    now: number,
   ): Promise<{ verdict: RuleVerdict; used: Float64Array }> {
     const { keys, mask, program, listed } = call;
     const question = questionOf(keys, mask, program, this.#judge.plan);
@@ -196,12 +222,22 @@ export class SharedRules {
     this.#checks.release(scope, idOf(key));
   }
 
-  /** Replaces the rules. @throws `ERR_LIMITER_MEMORY` */
-  use(book: RuleBook): void {
-    this.#judge.use(book.plan);
-    this.#tables?.use(book);
-    this.#buckets.use(book);
-    this.store.setLongestRefill(RuleBuckets.longestRefill(book));
+  /** Replaces sections of the rules of all nodes. @throws (rejects with) `ERR_LIMITER_OPTION`, `ERR_LIMITER_STORE` */
+  update(given: Readonly<Record<string, unknown>>): Promise<void> {
+    return this.store.watch.change(() => this.#updates.textWith(given));
+  }
+
+  /** @throws `ERR_LIMITER_MEMORY` */
+  #use(book: RuleBook): void {
+    const { book: before } = this.#context;
+    if (book.plan !== before.plan) {
+      this.#judge.use(book.plan);
+      this.#tables?.use(book, before);
+      this.#buckets.use(book);
+      this.failures.reset();
+      this.store.setLongestRefill(RuleBuckets.longestRefill(book));
+    }
+    this.#context.use(book);
   }
 
   get leasedTokens(): number {
@@ -248,15 +284,11 @@ export class SharedRules {
     this.release(scope, key);
   }
 
-  /** The verdict of an answer; of a violation a promise if the store must be told of it and `waits`. */
-  #verdictOf(
-    answer: RuleAnswer | undefined,
-    ids: RuleQuestion['ids'],
-    waits: boolean,
-  ): MaybePromise<RuleVerdict> {
+  /** Shapes an answer, and counts violations. */
+  #outcomeOf(answer: RuleAnswer | undefined, ids: RuleQuestion['ids']): Outcome {
     const result = this.#context.answerOf(answer);
     const { violated } = this.#judge;
-    if (answer !== RULE_DELAYED || violated === 0) return result;
+    if (answer !== RULE_DELAYED || violated === 0) return { verdict: result };
     const violations: Violation[] = [];
     for (const { index } of this.#config.scopes) {
       if (((violated >> index) & 1) === 0) continue;
@@ -265,9 +297,8 @@ export class SharedRules {
     }
     this.#judge.countViolations(ids, violated);
     const bans = this.#punisher.count(violations);
-    if (bans === undefined) return result;
-    const banned = bans.then((begun) => this.#banned(begun) ?? result);
-    return waits ? banned : result;
+    if (bans === undefined) return { verdict: result };
+    return { verdict: result, ifBanned: bans.then((begun) => this.#banned(begun) ?? result) };
   }
 
   /** The verdict of a check that has begun bans; undefined if it has begun none. */

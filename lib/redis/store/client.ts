@@ -3,6 +3,7 @@
 
 import { invalidValue } from '../../common/errors.js';
 import { hasMethods } from '../../common/kinds.js';
+import { nowSeconds } from './timing.js';
 
 /** What this package needs of a client. Replies are what Lua returns; an error of the store rejects. */
 export interface StoreClient {
@@ -15,6 +16,8 @@ export interface StoreClient {
    * @throws `ERR_LIMITER_OPTION` if the client has no duplicate() or its duplicate cannot subscribe.
    */
   duplicate(): Subscriber;
+  /** The client's last `error` event, if it is a few seconds old: why it does not connect; else undefined. */
+  lastError(): unknown;
   /** Stops using the client. It stays open, because it belongs to the user. */
   release(): void;
 }
@@ -99,7 +102,7 @@ function ofNodeRedis(client: NodeRedis): StoreClient {
         close: () => void disconnect(own),
       };
     },
-    release: ignoreErrors(client),
+    ...ignoreErrors(client),
   };
 }
 
@@ -122,7 +125,7 @@ function ofIoRedis(client: IoRedis): StoreClient {
         close: () => void disconnect(own),
       };
     },
-    release: ignoreErrors(client),
+    ...ignoreErrors(client),
   };
 }
 
@@ -156,24 +159,51 @@ function cannotSubscribe(client: unknown): Error {
   return invalidValue('ERR_LIMITER_OPTION', 'client', client, accepted);
 }
 
-/** The listener of each client, and how many users of this package share it. */
-const listeners = new WeakMap<Emitter, { ignore: () => void; users: number }>();
+/** The last `error` event of a client is no reason for a failure any more after so many seconds. */
+const ERROR_SECONDS = 10;
+
+/** The listener to a client's `error` event. */
+interface ErrorListener {
+  /** How many users of this package share it. */
+  users: number;
+  last: unknown;
+  at: number;
+  readonly listen: (error: unknown) => void;
+}
+
+/** The listener of each client. */
+const listeners = new WeakMap<Emitter, ErrorListener>();
 
 /**
  * Keeps failures of the client's connection from ending the process, as an `error` event without a listener would.
- * Callers learn of failures from their calls. A client has one listener, however many limits and bans use it. Returns a
- * function that ends this use.
+ * Callers learn of failures from their calls. A client has one listener, however many limits and bans use it.
  */
-function ignoreErrors(client: Emitter): () => void {
-  const known = listeners.get(client) ?? { ignore: () => {}, users: 0 };
-  listeners.set(client, known);
-  if (known.users === 0) client.on('error', known.ignore);
-  known.users += 1;
+function ignoreErrors(client: Emitter): Pick<StoreClient, 'lastError' | 'release'> {
+  const listener = listeners.get(client) ?? createErrorListener();
+  listeners.set(client, listener);
+  if (listener.users === 0) client.on('error', listener.listen);
+  listener.users += 1;
   let isUsed = true;
-  return () => {
-    if (!isUsed) return;
-    isUsed = false;
-    known.users -= 1;
-    if (known.users === 0) client.off('error', known.ignore);
+  return {
+    lastError: () => (nowSeconds() - listener.at < ERROR_SECONDS ? listener.last : undefined),
+    release() {
+      if (!isUsed) return;
+      isUsed = false;
+      listener.users -= 1;
+      if (listener.users === 0) client.off('error', listener.listen);
+    },
   };
+}
+
+function createErrorListener(): ErrorListener {
+  const listener: ErrorListener = {
+    users: 0,
+    last: undefined,
+    at: Number.NEGATIVE_INFINITY,
+    listen(error) {
+      listener.last = error;
+      listener.at = nowSeconds();
+    },
+  };
+  return listener;
 }

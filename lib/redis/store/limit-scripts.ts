@@ -5,8 +5,8 @@
 // both return bit-identical results. Numbers are passed as strings of 17 digits, because the store truncates Lua's
 // numbers to integers.
 //
-// A peer's key holds, packed: tokens, the time of the last refill, violations, and the peer's leases (the node, the
-// lease's number, its tokens, its end). Tokens and leased tokens together never exceed the burst. The state after the
+// A peer's key holds, packed: a mark with the limit that set the key's time to live, tokens, the time of the last refill,
+// violations, and the peer's leases (the node, the lease's number, its tokens, its end). Tokens and leased tokens together never exceed the burst. The state after the
 // first check of a peer is one integer instead, because a store keeps that without a string: the time in microseconds
 // and the cost in three digits, negative if the cost is held as a short lease. A script refuses a key that holds anything
 // else, and does not change it.
@@ -21,7 +21,7 @@
 // move back together, by as much as the clock was set back, or so that the last refill is now if that is not known.
 
 import { createHash } from 'node:crypto';
-import { FOLLOW_SECONDS, LEASED_SHARE, type Limit, RENEWAL_SECONDS, ttlMs } from './limit.js';
+import { FIRST_SPARE, LEASED_SHARE, type Limit, RENEWAL_SECONDS, ttlMs } from './limit.js';
 
 export type ScriptName = 'strict' | 'first' | 'lease' | 'release' | 'read';
 
@@ -72,14 +72,14 @@ if now > latest then return {'late', string.format('%.17g', now)} end
 const load = (key: string, refuse: string) => `
 local tokens, last, violations, leased, capacity = 0, -1e300, 0, 0, BURST
 local before = last
-local leases, events
+local leases, events, tag
 local state = redis.pcall('GET', ${key})
 if state then
-  local tag, held
+  local held
   if type(state) == 'table' then ${refuse} end
   if #state >= 28 then
     tag, tokens, last, violations = struct.unpack('<c4ddd', state)
-    if tag ~= 'rlb1' then ${refuse} end
+    if string.sub(tag, 1, 2) ~= 'rl' or #state % 32 ~= 28 then ${refuse} end
     before = last
   else
     local sign, at, cost = string.match(state, '^(-?)(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)(%d%d%d)$')
@@ -139,14 +139,22 @@ const LOAD_KEY = load(
 const LOAD = BEGIN + LOAD_KEY;
 
 const PACK = `
-local packed = struct.pack('<c4ddd', 'rlb1', tokens, last, violations)
+local packed = struct.pack('<c4ddd', TAG, tokens, last, violations)
 if leases then
   for _, lease in ipairs(leases) do packed = packed .. struct.pack('<dddd', unpack(lease)) end
 end`;
 
-const save = (key: string) => `${PACK}
-redis.call('SET', ${key}, packed, 'PX', violations > 0 and OFFENDER_TTL or TTL)
+// While a limit changes, nodes with the limit before it use the same keys. They must not shorten the time to live, since
+// leases of the new limit may count on it.
+const SET = (key: string) => `
+local ttl = violations > 0 and OFFENDER_TTL or TTL
+if tag and tag ~= TAG then
+  ttl = string.format('%.0f', math.max(ttl, redis.call('PTTL', ${key})))
+end
+redis.call('SET', ${key}, packed, 'PX', ttl)
 `;
+
+const save = (key: string) => PACK + SET(key);
 
 const SAVE = save('KEYS[1]');
 
@@ -154,7 +162,7 @@ const SAVE = save('KEYS[1]');
 // tokens behind a letter: `d` for disconnect, `w` for wait. `hold`: statements for an allowed check.
 //
 // An allowed check of a known peer renews the key's time to live only once in RENEWAL_SECONDS, for so much longer: that
-// takes the server half a microsecond. After a change of the limit it renews what nodes that had not noticed have set.
+// takes the server half a microsecond. It renews what another limit has set at once.
 const take = (hold: string) => `
 local rest = tokens - cost
 if rest < 0 then
@@ -165,9 +173,7 @@ if rest < 0 then
 end
 tokens = rest
 ${hold}${PACK}
-if now - now % ${RENEWAL_SECONDS} > before or before < CHANGED then
-  redis.call('SET', KEYS[1], packed, 'PX', violations > 0 and OFFENDER_TTL or TTL)
-else
+if now - now % ${RENEWAL_SECONDS} > before or tag ~= TAG then${SET('KEYS[1]')}else
   redis.call('SET', KEYS[1], packed, 'KEEPTTL')
 end
 return WHOLE(tokens)`;
@@ -188,15 +194,18 @@ end
 const STRICT = `${COST}${LOAD}${first('', 'not state and ')}${take('')}`;
 
 // A check of a peer that has no lease at the node. Its cost is held as a short lease that nobody returns: a node may
-// admit the check until that ends, so it must not be refilled before.
+// admit the check until that ends, so it must not be refilled before. The end of such a lease is fixed when it begins, so
+// that it comes however many first checks follow. It is half a lifetime later than the first of its checks needs: checks
+// within that half add their costs to it, so a peer has at most three of them.
 const FIRST = `${BEGIN}${COST}${first('-', '')}${LOAD_KEY}${take(`
 leases = leases or {}
+local ends = now + SHORT_LIFETIME
 local mine
 for at, lease in ipairs(leases) do
-  if lease[1] == ${NO_NODE} then mine = at end
+  if lease[1] == ${NO_NODE} and lease[4] >= ends then mine = at end
 end
-local known = leases[mine or 0] or {0, 0, 0, 0}
-leases[mine or #leases + 1] = {${NO_NODE}, 0, known[3] + cost, math.max(known[4], now + SHORT_LIFETIME)}
+if mine then leases[mine][3] = leases[mine][3] + cost
+else leases[#leases + 1] = {${NO_NODE}, 0, cost, ends + SHORT_LIFETIME * ${FIRST_SPARE}} end
 `)}`;
 
 // ARGV[2]: the node. `more`: violations to add.
@@ -299,10 +308,10 @@ function constants(limit: Limit): string {
     BURST: String(burstLimit),
     THRESHOLD: disconnectThreshold === null ? 'math.huge' : String(disconnectThreshold),
     LIFETIME: String(leaseSeconds),
-    CHANGED: limit.changedAt === undefined ? '-1e300' : String(limit.changedAt + FOLLOW_SECONDS),
     SHORT_LIFETIME: String(limit.shortLeaseSeconds),
     LEASED_SHARE: String(LEASED_SHARE),
     FIRST_COST: String(Math.min(Math.floor(burstLimit), 999)),
+    TAG: tagOf(limit),
     FIRST_TTL: `'${ttlMs(limit)}'`,
     TTL: `'${ttlMs(limit, { spare: RENEWAL_SECONDS })}'`,
     OFFENDER_TTL: `'${ttlMs(limit, { spare: RENEWAL_SECONDS, isOffender: true })}'`,
@@ -310,4 +319,17 @@ function constants(limit: Limit): string {
   return Object.entries(values)
     .map(([name, value]) => `local ${name} = ${value}`)
     .join('\n');
+}
+
+/** The mark of a packed state, as a Lua string: two letters, and two bytes that differ if the time to live does. */
+function tagOf(limit: Limit): string {
+  const [one, other] = createHash('sha1')
+    .update(String(ttlMs(limit)))
+    .digest();
+  return `'rl\\${decimal(one)}\\${decimal(other)}'`;
+}
+
+/** A byte in three digits. */
+function decimal(byte = 0): string {
+  return String(byte).padStart(3, '0');
 }

@@ -5,14 +5,15 @@ export interface Limit {
   readonly burstLimit: number;
   readonly disconnectThreshold: number | null;
   readonly leaseSeconds: number;
-  /** When the limit was changed last while nodes ran, by the store's clock; undefined if it never was. */
-  readonly changedAt?: number | undefined;
   /** The lifetime of a lease with which more than half of the burst is on lease; at most `leaseSeconds`. */
   readonly shortLeaseSeconds: number;
 }
 
 /** The share of the burst that may be on lease for `leaseSeconds`. */
 export const LEASED_SHARE = 0.5;
+
+/** A cost of a first check is held for up to so much longer than a short lease, as a share of that. */
+export const FIRST_SPARE = 0.5;
 
 const SHORT_LEASE_SECONDS = 0.5;
 /** Seconds for which violations are kept after the last check. */
@@ -22,8 +23,6 @@ const SPARE_SECONDS = 1;
 const MAX_TTL_MS = 1e14;
 /** A key's time to live is renewed at most once in each span of so many seconds, counted from the epoch. */
 export const RENEWAL_SECONDS = 8;
-/** For so long after a change of the limit some nodes may apply the limit before it. */
-export const FOLLOW_SECONDS = 2;
 
 /**
  * The lifetimes of leases: at least twice the deadline. A lifetime starts when the lease is requested, so a shorter
@@ -40,8 +39,9 @@ export function leaseLifetimes(
 }
 
 /** Seconds after which an unused bucket is full, whatever was on lease. Then its key is not needed. */
-export function maxRefillSeconds({ rateLimit, burstLimit, leaseSeconds }: Limit): number {
-  return leaseSeconds + burstLimit / rateLimit;
+export function maxRefillSeconds(limit: Limit): number {
+  const held = Math.max(limit.leaseSeconds, limit.shortLeaseSeconds * (1 + FIRST_SPARE));
+  return held + limit.burstLimit / limit.rateLimit;
 }
 
 /**

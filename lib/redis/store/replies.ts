@@ -12,9 +12,9 @@ export function timeoutError(): Error {
   return storeError('no reply within the deadline');
 }
 
-/** The error for a call that a closed limiter does not make. */
-export function closedError(): Error {
-  return storeError('SharedRateLimiter is closed');
+/** The error for a call that a closed limiter does not make. `owner`: the name of its class. */
+export function closedError(owner: string): Error {
+  return storeError(`${owner} is closed`);
 }
 
 /** The error for a reply that a script of this package does not return. */
@@ -22,9 +22,10 @@ export function invalidReplyError(): Error {
   return storeError('invalid reply to a script');
 }
 
-/** The text of an error, or of whatever else a client rejects with. */
+/** The text of an error, or of whatever else a client rejects with. An error of several addresses has only a code. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  return error.message || String((error as { code?: unknown }).code ?? error.name);
 }
 
 /** Whether a script refused a key because it holds something that this package did not write. */

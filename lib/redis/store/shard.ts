@@ -5,6 +5,7 @@
 // server has no more calls than it answers in time, one call loads a script for all that need it, and what is too much
 // fails as an overload and does not count as a failure of the store.
 
+import { callSafely } from '../../common/callbacks.js';
 import type { Script } from './limit-scripts.js';
 import { closedError, isForeignKeyMessage, messageOf, storeError } from './replies.js';
 import { NoReplyError, OverloadError, type ScriptCall } from './script-call.js';
@@ -14,6 +15,8 @@ import { LATE_SECONDS, nowSeconds } from './timing.js';
 import { Waiters } from './waiters.js';
 
 export interface ShardContext extends HealthContext {
+  /** The name of the class whose calls these are, for errors. */
+  readonly owner: string;
   readonly deadlineSeconds: number;
   /** Returns the script of a name for one run of the server. */
   readonly createScript: (name: string, runId: string) => Script;
@@ -130,16 +133,18 @@ export class Shard {
    * is closed, otherwise after two seconds without a reply.
    */
   ready(): Promise<void> {
-    return this.#waiters.untilReady(() => {
-      return this.#health.runId !== undefined && this.state === 'up';
-    });
+    return this.#waiters.untilReady(
+      () => this.#health.runId !== undefined && this.state === 'up',
+      () => this.#context.client.lastError(),
+    );
   }
 
   /** Stops heartbeats, unregisters this node, and then rejects what still waits for the server. */
   async close(): Promise<void> {
     await this.#health.close();
-    this.#waiters.close(closedError());
-    this.#failQueued(closedError());
+    const error = closedError(this.#context.owner);
+    this.#waiters.close(error);
+    this.#failQueued(error);
   }
 
   #sendQueued(): void {
@@ -232,7 +237,16 @@ export class Shard {
       }
       return;
     }
-    if (call.end()) call.answered(reply);
+    if (call.end()) this.#receive(call, reply);
+  }
+
+  /** A reply that its receiver cannot handle, as for lack of memory, counts as one that the store refused. */
+  #receive(call: ScriptCall, reply: unknown): void {
+    try {
+      call.answered(reply);
+    } catch (error) {
+      callSafely(() => call.failed(error as Error));
+    }
   }
 
   /** Halves the number of calls that may be in flight, once for all calls that were in flight together. */

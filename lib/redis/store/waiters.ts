@@ -1,6 +1,6 @@
 // What waits until an attempt to reach the store has succeeded or failed.
 
-import { timeoutError } from './replies.js';
+import { messageOf, storeError, timeoutError } from './replies.js';
 import { startTimer, type Timer } from './timing.js';
 
 /** For how long ready() tolerates attempts without any reply. */
@@ -38,13 +38,13 @@ export class Waiters {
   /**
    * Resolves once `isReady` returns true. Rejects with the last failure: at once if the store itself reported an error
    * (the failure has a cause), otherwise after two seconds without a reply, whether an attempt has failed until then or its
-   * call still waits in the client.
+   * call still waits in the client. `lastError`: the client's last error, which is why nothing is answered.
    */
-  async untilReady(isReady: () => boolean): Promise<void> {
+  async untilReady(isReady: () => boolean, lastError: () => unknown): Promise<void> {
     let last = timeoutError();
     let timer: Timer | undefined;
     const giveUp = new Promise<never>((_, reject) => {
-      timer = startTimer(() => reject(last), READY_SECONDS * 1000);
+      timer = startTimer(() => reject(withReason(last, lastError())), READY_SECONDS * 1000);
     });
     try {
       while (!isReady()) {
@@ -59,4 +59,9 @@ export class Waiters {
       clearTimeout(timer);
     }
   }
+}
+
+function withReason(error: Error, reason: unknown): Error {
+  if (reason === undefined) return error;
+  return storeError(`no reply, and the client's last error is: ${messageOf(reason)}`, reason);
 }

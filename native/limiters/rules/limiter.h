@@ -9,22 +9,10 @@
 
 namespace relay_limiter {
 
-// How many checks had each outcome.
-struct RuleOutcomes {
-  uint64_t allowed = 0;
-  uint64_t delayed = 0;
-  uint64_t banned = 0;
-
-  void add(const RuleOutcomes& other) noexcept {
-    allowed += other.allowed;
-    delayed += other.delayed;
-    banned += other.banned;
-  }
-};
-
 template <class Storages>
 class BasicRuleLimiter : public BasicRuleScopes<Storages> {
   using Base = BasicRuleScopes<Storages>;
+  using Base::outcomes_;
   using Base::plan_;
   using Base::rates_;
   using Base::scopes_;
@@ -38,9 +26,7 @@ class BasicRuleLimiter : public BasicRuleScopes<Storages> {
   using typename Base::Scope;
 
   explicit BasicRuleLimiter(const Storages& storages = Storages()) noexcept
-      : Base(storages),
-        counters_(storages.template byScope<RuleCounts>()),
-        outcomes_(storages.template value<RuleOutcomes>()) {}
+      : Base(storages), counters_(storages.template byScope<RuleCounts>()) {}
 
   // As BasicRuleScopes::updatePlan.
   bool update(RulePlan&& next, const uint16_t* origins, const uint16_t* added,
@@ -331,7 +317,9 @@ class BasicRuleLimiter : public BasicRuleScopes<Storages> {
       const unsigned i = lowestBit(left);
       scopes_[i]->evict(check.evictions[i]);
       scopes_[i]->pending().remove(check.keys[i].key);
-      check.decision.move(i, scopes_[i]->records().find(check.keys[i].key.fingerprint));
+      double* const state = scopes_[i]->records().find(check.keys[i].key.fingerprint);
+      // In a shared file that is damaged, what was inserted may not be found.
+      if (state != nullptr) check.decision.move(i, state);
     }
     return true;
   }
@@ -398,10 +386,10 @@ class BasicRuleLimiter : public BasicRuleScopes<Storages> {
       Scope& scope = *scopes_[i];
       const Fingerprint& fingerprint = check.keys[i].key.fingerprint;
       const uint64_t violations = scope.offenders().addViolation(fingerprint);
-      if (!scope.policy().exists) continue;
-      Punishment& punishment = *scope.offenders().find(fingerprint);
+      Punishment* const punishment = scope.offenders().find(fingerprint);
+      if (!scope.policy().exists || punishment == nullptr) continue;
       const double seconds =
-          scope.offenders().punish(punishment, scope.policy(), numbers.random[i], check.now);
+          scope.offenders().punish(*punishment, scope.policy(), numbers.random[i], check.now);
       if (!(seconds > 0)) continue;
       ++scope.counters().bansBegun;
       begun |= 1u << i;
@@ -420,7 +408,6 @@ class BasicRuleLimiter : public BasicRuleScopes<Storages> {
   static constexpr double kNoRoomDelay = 1;
 
   typename Storages::template ByScope<RuleCounts> counters_;
-  decltype(std::declval<const Storages&>().template value<RuleOutcomes>()) outcomes_;
   bool isResized_ = false;
 };
 

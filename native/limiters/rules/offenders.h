@@ -2,9 +2,13 @@
 // them, and in scopes with bans the level that leads to a ban, the ban level, and the end of the
 // last ban. A peer with such a punishment is always in the OffenderTable as well. Counterpart of
 // lib/engine/js/rules/offenders.ts.
+//
+// In a shared file that is damaged, an offender or a punishment that was just added may not be
+// found: then nothing is counted.
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <new>
 
@@ -25,8 +29,26 @@ struct alignas(64) Punishment {
   double banEnd;
   // Unique; a ban that began later has a higher one. 0 without a ban.
   uint64_t order;
-  // Whether the ban is one of BanCounts::counted.
-  bool isCounted;
+  // 1 if the ban is one of BanCounts::counted, else 0. No bool: a damaged file may have any number.
+  uint32_t isCounted;
+  // Of the fingerprint and the last ban; only in a shared file. A machine that ends in the middle
+  // of a write to a disk may leave a part of a record.
+  uint32_t checksum;
+
+  void seal() noexcept { checksum = checksumNow(); }
+  bool isIntact() const noexcept { return checksum == checksumNow(); }
+
+ private:
+  uint32_t checksumNow() const noexcept {
+    uint64_t end;
+    std::memcpy(&end, &banEnd, sizeof end);
+    uint64_t hash = 0xcbf29ce484222325;
+    for (const uint64_t word : {fingerprint.low, fingerprint.high, end, order}) {
+      hash = (hash ^ word) * 0x100000001b3;
+      hash ^= hash >> 32;
+    }
+    return static_cast<uint32_t>(hash);
+  }
 };
 
 // The latest end of all bans of a limiter.
@@ -103,28 +125,31 @@ class BasicRuleOffenders {
       release(key.fingerprint, reserved);
       return false;
     }
-    *punishment = {key.fingerprint, 0, kNever, 0, kNever, 0, false};
+    *punishment = {key.fingerprint, 0, kNever, 0, kNever, 0, 0, 0};
     reserved.punishment = true;
     return true;
   }
 
   // Takes back what reserve() has added.
   void release(const Fingerprint& fingerprint, const Reserved& reserved) noexcept {
-    if (reserved.punishment) punishments_.erase(find(fingerprint));
-    if (reserved.offender) table_.remove(*table_.find(fingerprint));
+    Punishment* const punishment = reserved.punishment ? find(fingerprint) : nullptr;
+    if (punishment != nullptr) punishments_.erase(punishment);
+    if (reserved.offender) removeOffender(fingerprint);
   }
 
   // Counts a violation of a peer that reserve() was called for, and returns its violations.
   uint64_t addViolation(const Fingerprint& fingerprint) noexcept {
-    Offender& offender = *table_.find(fingerprint);
-    table_.setViolations(offender, saturatedSum(offender.violations, 1));
-    return offender.violations;
+    Offender* const offender = table_.find(fingerprint);
+    if (offender == nullptr) return 0;
+    table_.setViolations(*offender, saturatedSum(offender->violations, 1));
+    return offender->violations;
   }
 
   // Raises the peer's violations to at least `violations`.
   void raiseViolations(const Fingerprint& fingerprint, uint64_t violations) noexcept {
-    Offender& offender = *table_.find(fingerprint);
-    if (violations > offender.violations) table_.setViolations(offender, violations);
+    Offender* const offender = table_.find(fingerprint);
+    if (offender == nullptr || violations <= offender->violations) return;
+    table_.setViolations(*offender, violations);
   }
 
   // nullptr if the peer has none. Most scopes have no punishment at all, and then there is no
@@ -141,8 +166,9 @@ class BasicRuleOffenders {
     lowerEarliestEnd(end);
     keepOrderOfWrites();
     punishment.banEnd = end;
-    if (!punishment.isCounted) ++counts_->counted;
-    punishment.isCounted = true;
+    if constexpr (!Storages::kIsPrivate) punishment.seal();
+    if (punishment.isCounted == 0) ++counts_->counted;
+    punishment.isCounted = 1;
   }
 
   // Counts a violation for the ban of a peer with a punishment. Returns the length of the ban that
@@ -192,20 +218,19 @@ class BasicRuleOffenders {
   void forgive(const Fingerprint& fingerprint) noexcept {
     Punishment* punishment = find(fingerprint);
     if (punishment != nullptr) {
-      if (punishment->isCounted) discount();
+      if (punishment->isCounted != 0) discount();
       punishments_.erase(punishment);
     }
-    Offender* offender = table_.find(fingerprint);
-    if (offender != nullptr) table_.remove(*offender);
+    removeOffender(fingerprint);
   }
 
   // Visits some punishments, as Table::sweep does, and stops counting bans that are over.
   bool sweepBans(uint64_t& cursor, double now) noexcept {
     if (cursor == 0) counts_->earliestSwept = kInfinity;
     const bool hasMore = punishments_.sweep(cursor, [&](Punishment& punishment) {
-      if (!punishment.isCounted) return false;
-      punishment.isCounted = now < punishment.banEnd;
-      if (punishment.isCounted) {
+      if (punishment.isCounted == 0) return false;
+      punishment.isCounted = now < punishment.banEnd ? 1 : 0;
+      if (punishment.isCounted != 0) {
         counts_->earliestSwept = std::min(counts_->earliestSwept, punishment.banEnd);
       } else {
         discount();
@@ -331,8 +356,8 @@ class BasicRuleOffenders {
     });
     *counts_ = BanCounts();
     punishments_.forEach([&](Punishment& punishment) {
-      punishment.isCounted = punishment.banEnd > kNever;
-      if (!punishment.isCounted) return;
+      punishment.isCounted = punishment.banEnd > kNever ? 1 : 0;
+      if (punishment.isCounted == 0) return;
       ++counts_->counted;
       lowerEarliestEnd(punishment.banEnd);
     });
@@ -353,6 +378,11 @@ class BasicRuleOffenders {
   void lowerEarliestEnd(double end) noexcept {
     counts_->earliestEnd = std::min(counts_->earliestEnd, end);
     counts_->earliestSwept = std::min(counts_->earliestSwept, end);
+  }
+
+  void removeOffender(const Fingerprint& fingerprint) noexcept {
+    Offender* const offender = table_.find(fingerprint);
+    if (offender != nullptr) table_.remove(*offender);
   }
 
   // Stops counting a ban.

@@ -169,6 +169,12 @@ class Rates {
     return size;
   }
 
+  // At least the size after an update to `next`.
+  size_t mostHistoryAfter(const RulePlan& next) const noexcept {
+    const size_t added = 2 + ratesOf(plan_.plans) + next.plans;
+    return historySize(0) + count_ * size_t{next.plans} + added;
+  }
+
   void writeHistory(unsigned skipped, double* numbers) const noexcept {
     const auto write = [&](double number) { *numbers++ = number; };
     for (const double number : {static_cast<double>(count_ - skipped), lastUpdate_, earliest_})

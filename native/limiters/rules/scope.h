@@ -136,11 +136,13 @@ class BasicScopeState {
     const Verdict added =
         add(key, true, true, now, EvictionCost::ofBanned(), kMostLookedAt, nullptr, reserved);
     if (added != Verdict::kAllowed) return added;
-    Punishment& punishment = *offenders_.find(key.fingerprint);
+    Punishment* const punishment = offenders_.find(key.fingerprint);
+    // Only in a shared file that is damaged.
+    if (punishment == nullptr) return Verdict::kNoRoom;
     // What is forgotten by now stays forgotten, although the last ban ends later than before.
-    punishment.banLevel =
-        policy().banLevelAfter(punishment.banLevel, elapsed(now, punishment.banEnd));
-    if (end > punishment.banEnd) offenders_.setBanEnd(punishment, end, now);
+    punishment->banLevel =
+        policy().banLevelAfter(punishment->banLevel, elapsed(now, punishment->banEnd));
+    if (end > punishment->banEnd) offenders_.setBanEnd(*punishment, end, now);
     return Verdict::kAllowed;
   }
 

@@ -11,13 +11,27 @@
 
 namespace relay_limiter {
 
+// How many checks had each outcome.
+struct RuleOutcomes {
+  uint64_t allowed = 0;
+  uint64_t delayed = 0;
+  uint64_t banned = 0;
+
+  void add(const RuleOutcomes& other) noexcept {
+    allowed += other.allowed;
+    delayed += other.delayed;
+    banned += other.banned;
+  }
+};
+
 template <class Storages>
 class BasicRuleScopes {
  public:
   using Scope = BasicScopeState<Storages>;
 
   explicit BasicRuleScopes(const Storages& storages) noexcept
-      : latestBanEnd_(storages.latestEnd()),
+      : outcomes_(storages.template value<RuleOutcomes>()),
+        latestBanEnd_(storages.latestEnd()),
         singles_(storages.template byScope<RuleState>()),
         storages_(storages) {}
 
@@ -55,6 +69,9 @@ class BasicRuleScopes {
     plan_ = std::move(next);
     return true;
   }
+
+  // Only for a limiter that is not used any more.
+  RulePlan takePlan() noexcept { return std::move(plan_); }
 
   const Rates& rates() const noexcept { return rates_; }
   const RulePlan& plan() const noexcept { return plan_; }
@@ -135,6 +152,9 @@ class BasicRuleScopes {
   }
 
  protected:
+  // The first of all values: in a shared file these counts lie behind the lock, in the cache line
+  // that each check writes anyway.
+  decltype(std::declval<const Storages&>().template value<RuleOutcomes>()) outcomes_;
   RulePlan plan_;
   Rates rates_{plan_};
   // No ban ends after this instant.

@@ -32,6 +32,7 @@ const anyOutage = fc.oneof(
 const anyRule = fc.record({
   rate: fc.oneof(number(0.001, 1000), fc.constant(1e-7), fc.constant(1e21)),
   burst: number(1, 300),
+  slowest: number(1e-7, 1),
   isDry: fc.boolean(),
 });
 const anyAsked = fc.record({
@@ -91,8 +92,9 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
                 ? '1e300'
                 : `1e300 ${now - outage.ago} ${outage.lost} ${now + outage.emptyUntil} ${now + outage.halfUntil} ${outage.back}`;
             const numbers = asked.map(({ rule }) => {
-              const { rate, burst } = rules[rule] as (typeof rules)[number];
-              return `${rate} ${burst}`;
+              const { rate, burst, slowest } = rules[rule] as (typeof rules)[number];
+              // A call may come from a process with other plans.
+              return `${rate} ${burst} ${rate * slowest ** (id % 3)}`;
             });
             const keys = asked.map(
               ({ rule }) => `${name === 'punish' ? 'o' : 'b'}-${runs}-${rule}`,
@@ -107,9 +109,9 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
                 }),
               ],
               settle: [
-                '20',
-                ...asked.map(({ cost, isReturned }, at) => {
-                  return `${numbers[at]} ${isReturned ? -cost : cost}`;
+                ...[String(node), '20'],
+                ...asked.map(({ cost, known, left, isReturned }, at) => {
+                  return `${numbers[at]} ${known} ${left} ${isReturned ? -cost : cost}`;
                 }),
               ],
               release: [
@@ -135,7 +137,7 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
   });
 
   it('reply late after their time, and change nothing', async () => {
-    const args = ['5', '1', '1', '20', '0.5', 'decide', '1 10 0 0 0 0 1 0 0'];
+    const args = ['5', '1', '1', '20', '0.5', 'decide', '1 10 1 0 0 0 0 1 0 0'];
     expect(await run('check', ['late'], args, 6)).toEqual(['late', '6']);
     expect(await real.client.exists(`${PREFIX}:{rules}:late`)).toBe(0);
   });
@@ -143,12 +145,12 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
   it('refuse a key that holds something else, and leave it as it is', async () => {
     const key = `${PREFIX}:{rules}:foreign`;
     await real.client.set(key, 'mine');
-    const args = ['1e300', '1', '1', '20', '0.5', 'decide', '1 10 0 0 0 0 1 0 0'];
+    const args = ['1e300', '1', '1', '20', '0.5', 'decide', '1 10 1 0 0 0 0 1 0 0'];
     await expect(run('check', ['foreign'], args, 6)).rejects.toThrow('WRONGTYPE');
-    await expect(run('settle', ['foreign'], ['1e300', '20', '1 10 1'], 6)).rejects.toThrow(
-      'WRONGTYPE',
-    );
-    expect(await run('release', ['foreign'], ['1e300', '1', '20', '1 10 1 1'], 6)).toBe(1);
+    await expect(
+      run('settle', ['foreign'], ['1e300', '1', '20', '1 10 1 0 0 1'], 6),
+    ).rejects.toThrow('WRONGTYPE');
+    expect(await run('release', ['foreign'], ['1e300', '1', '20', '1 10 1 1 1'], 6)).toBe(1);
     expect(await run('punish', ['foreign'], ['1e300', '1 2 3 0 0.5 9 60'], 6)).toBe('0 0');
     expect(await real.client.get(key)).toBe('mine');
   });
@@ -157,17 +159,36 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
     const args = (cost: number) => [
       '1e300',
       '1',
-      '1',
+      '0',
       '20',
       '0.5',
       'decide',
-      `1 10 0 0 0 0 ${cost} 0 0`,
+      `1 10 1 0 0 0 0 ${cost} 0 0`,
     ];
     const key = `${PREFIX}:{rules}:fresh`;
     await run('check', ['fresh'], args(3), 10);
     expect(await real.client.exists(key)).toBe(1);
     expect(await real.client.pTTL(key)).toBeLessThanOrEqual(4000);
-    await run('settle', ['fresh'], ['1e300', '20', '1 10 -3'], 10);
+    await run('settle', ['fresh'], ['1e300', '1', '20', '1 10 1 0 0 -3'], 10);
     expect(await real.client.exists(key)).toBe(0);
+  });
+
+  it('keep a key until the bucket is full by the slowest rate of all calls, and write it again for a slower one', async () => {
+    const key = `${PREFIX}:{rules}:slow`;
+    const check = (slowest: number, cost: number) =>
+      run(
+        'check',
+        ['slow'],
+        ['1e300', '1', '0', '20', '0.5', 'decide', `100 10 ${slowest} 0 0 0 0 ${cost} 0 0`],
+        10,
+      );
+    const seconds = async () => Math.round((await real.client.pTTL(key)) / 1000);
+    await check(0.1, 5);
+    expect(await seconds()).toBe(5 / 0.1 + 1);
+    await check(100, 1);
+    expect(await seconds()).toBe(6 / 0.1 + 1);
+    // Refused: it takes nothing.
+    await check(0.001, 9);
+    expect(await seconds()).toBe(6 / 0.001 + 1);
   });
 });

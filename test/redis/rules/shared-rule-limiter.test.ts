@@ -276,12 +276,13 @@ describe.each(['leased', 'strict'] as const)('SharedRuleLimiter in mode %s', (mo
   it('changes rules while it runs, and keeps what is used', async () => {
     await start(1, TWO_RULES);
     for (let n = 0; n < 15; n += 1) await world.check(first(), PEER);
-    first().update({
+    const update = first().update({
       rules: {
         messages: { scope: 'connection', rateLimit: 1, burstLimit: 40 },
         more: { scope: 'address', rateLimit: 1, burstLimit: 100 },
       },
     });
+    await run(update);
     expect(await spendAll(first(), PEER)).toBe(25);
     expect(Object.keys(first().getStats().rules)).toEqual(['messages', 'more']);
   });
@@ -307,10 +308,16 @@ describe('SharedRuleLimiter in mode leased', () => {
     expect(world.server.checks - before).toBeLessThanOrEqual(100);
   });
 
-  it('leases nothing for a peer that comes once', async () => {
+  it('leases nothing ahead for a peer that comes once, and holds its cost for half a second', async () => {
     await createWorld(1, TWO_RULES);
     await world.check(first(), PEER);
-    expect([world.server.checks, world.server.rules.leased()]).toEqual([1, 0]);
+    expect(world.server.checks).toBe(1);
+    for (const { used, last, leases } of world.server.rules.buckets.values()) {
+      expect([used, leases.map(({ amount, ends }) => [amount, ends - last])]).toEqual([
+        1,
+        [[1, expect.closeTo(0.5, 6)]],
+      ]);
+    }
   });
 
   it('decides covered checks without a promise, also by check and checkLocally', async () => {
@@ -389,7 +396,7 @@ describe('SharedRuleLimiter in mode leased', () => {
     expect(peer.check().outcome).toBe('delay');
     await world.settle();
     expect(peer.check().outcome).toBe('allow');
-    first().update({ deny: { address: ['192.0.2.0/24'] } });
+    await run(first().update({ deny: { address: ['192.0.2.0/24'] } }));
     expect(peer.checkLocally()).toMatchObject({ outcome: 'denied', scope: 'address' });
   });
 });

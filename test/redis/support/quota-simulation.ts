@@ -3,10 +3,16 @@
 import type { Lease } from '../../../lib/client/index.js';
 import { SharedPolicyLimiter, type SharedPolicyLimiterOptions } from '../../../lib/redis/index.js';
 import { type Random, seeded } from '../../support/random.js';
+import {
+  driftingClock,
+  MAX_DRIFT,
+  type NetworkOptions,
+  SimulatedNetwork,
+} from './simulated-network.js';
 import { SimulatedQuotaStore } from './simulated-quota-store.js';
 import { VirtualTime } from './virtual-time.js';
 
-export interface QuotaScenario {
+export interface QuotaScenario extends NetworkOptions {
   seed: number;
   processes: number;
   seconds: number;
@@ -18,14 +24,8 @@ export interface QuotaScenario {
   costs: 'one' | 'any';
   /** Requests of all processes together, as a multiple of what the first policy allows in the long run. */
   load: number;
-  /** The longest time that a message takes in one direction, in seconds. */
-  latency: number;
-  /** The share of messages that are lost or delayed beyond all deadlines. */
-  loss: number;
   /** How often a process ends without closing and is replaced. */
   restarts: number;
-  /** `cut`: the store is unreachable. `pause`: it stops, and then answers all calls that it got. `loss`: it loses its data. */
-  outages: { at: number; seconds: number; kind: 'cut' | 'pause' | 'loss' }[];
 }
 
 /** A request: when it was sent and what it cost. */
@@ -33,9 +33,6 @@ export interface Sent {
   readonly at: number;
   readonly costs: Readonly<Record<string, number>>;
 }
-
-/** By how much the clock of a process or of the store may run faster or slower. */
-const MAX_DRIFT = 0.001;
 
 export class QuotaSimulation {
   readonly time = new VirtualTime();
@@ -45,11 +42,9 @@ export class QuotaSimulation {
   readonly limiters: SharedPolicyLimiter[] = [];
   /** When the store was down for some process. */
   downSeconds = 0;
-  calls = 0;
   readonly #random: Random;
   readonly #scenario: QuotaScenario;
-  #outage: 'cut' | 'pause' | 'loss' | undefined;
-  #held: (() => void)[] = [];
+  readonly #network: SimulatedNetwork;
   /** Storms and calms of all processes. */
   #loadFactor = 1;
 
@@ -57,17 +52,17 @@ export class QuotaSimulation {
     this.#scenario = scenario;
     this.#random = seeded(scenario.seed);
     this.time.install();
-    this.store = new SimulatedQuotaStore(this.#createClock(1.7e9));
+    this.store = new SimulatedQuotaStore(driftingClock(this.time, this.#random, 1.7e9));
+    this.#network = new SimulatedNetwork(this.time, this.#random, scenario, this.store);
   }
 
   async run(): Promise<void> {
-    const { processes, seconds, restarts, outages } = this.#scenario;
+    const { processes, seconds, restarts } = this.#scenario;
     for (let index = 0; index < processes; index += 1) this.#start(index);
     for (let index = 0; index < restarts; index += 1) {
       const at = this.#random() * seconds;
       this.time.after(at, () => this.#start(this.#random.below(processes)));
     }
-    for (const outage of outages) this.#schedule(outage);
     this.#changeLoad();
     await this.time.run(seconds);
   }
@@ -80,7 +75,7 @@ export class QuotaSimulation {
   #start(index: number): void {
     const { policies, algorithm, leaseSeconds, policy, processes } = this.#scenario;
     const options: SharedPolicyLimiterOptions = {
-      client: this.#client(),
+      client: this.#network.client(),
       name: 'api',
       policies,
       algorithm,
@@ -89,7 +84,7 @@ export class QuotaSimulation {
       onStoreFailure: policy,
       nodes: processes,
       maxQueue: 20,
-      clock: this.#createClock(this.#random() * 1e6),
+      clock: driftingClock(this.time, this.#random, this.#random() * 1e6),
       random: this.#random,
     };
     const limiter = new SharedPolicyLimiter(options);
@@ -156,67 +151,6 @@ export class QuotaSimulation {
     this.#loadFactor = this.#loadFactor === 0 ? 10 : this.#random.pick([0, 1, 1]);
     const seconds = this.#random() * 1.5 * this.#scenario.leaseSeconds;
     this.time.after(this.#loadFactor === 10 ? 0.3 : seconds, () => this.#changeLoad());
-  }
-
-  #schedule({ at, seconds, kind }: QuotaScenario['outages'][number]): void {
-    this.time.after(at, () => {
-      this.#outage = kind;
-    });
-    this.time.after(at + seconds, () => {
-      this.#outage = undefined;
-      if (kind === 'loss') this.store.restart();
-      for (const arrive of this.#held.splice(0)) arrive();
-    });
-  }
-
-  /** Creates a clock that is minutes away from others and runs up to a thousandth faster or slower. */
-  #createClock(offset: number): () => number {
-    const pace = 1 + (this.#random() * 2 - 1) * MAX_DRIFT;
-    const start = offset + (this.#random() - 0.5) * 600;
-    return () => this.time.now * pace + start;
-  }
-
-  #client(): object {
-    const call = (method: 'eval' | 'evalSha') => {
-      return (source: string, { keys, arguments: args }: { keys: string[]; arguments: string[] }) =>
-        this.#roundTrip(() => this.store[method](source, keys, args));
-    };
-    const nothing = () => {};
-    const methods = { eval: call('eval'), evalSha: call('evalSha') };
-    return { ...methods, connect: nothing, on: nothing, off: nothing };
-  }
-
-  #roundTrip(act: () => unknown): Promise<unknown> {
-    this.calls += 1;
-    return new Promise((resolve, reject) => {
-      this.#deliver(reject, () => {
-        try {
-          const reply = act();
-          this.#deliver(reject, () => resolve(reply));
-        } catch (error) {
-          this.#deliver(reject, () => reject(error as Error));
-        }
-      });
-    });
-  }
-
-  #deliver(reject: (error: Error) => void, arrive: () => void): void {
-    const { latency, loss } = this.#scenario;
-    const fail = () => reject(new Error('Socket closed unexpectedly'));
-    let seconds = this.#random() * latency;
-    if (this.#random() < loss) {
-      // Half of these are lost with an error, half arrive so late that no caller waits.
-      if (this.#random() < 0.5) {
-        this.time.after(seconds, fail);
-        return;
-      }
-      seconds = this.#random() * 5;
-    }
-    this.time.after(seconds, () => {
-      if (this.#outage === undefined) arrive();
-      else if (this.#outage === 'pause') this.#held.push(arrive);
-      else fail();
-    });
   }
 }
 

@@ -1,14 +1,18 @@
 // RuleServer: a simulated server with all that a SharedRuleLimiter uses: rules, bans and heartbeats.
 
 import { createRuleScript, type RuleScriptName } from '../../../lib/redis/rules/rule-scripts.js';
+import { CHANGE_RULES, SYNC_RULES } from '../../../lib/redis/rules/rule-version.js';
 import { leaseLifetimes } from '../../../lib/redis/store/limit.js';
 import { SimulatedBans } from './simulated-bans.js';
 import { SimulatedRules } from './simulated-rules.js';
 import { SimulatedStore } from './simulated-store.js';
+import { SimulatedVersion } from './simulated-version.js';
 
 export class RuleServer {
   readonly rules: SimulatedRules;
   readonly bans: SimulatedBans;
+  /** The text of the rules that are in force. */
+  readonly version: SimulatedVersion;
   /** Scripts of rules that have run, and those of them that check. */
   runs = 0;
   checks = 0;
@@ -29,12 +33,14 @@ export class RuleServer {
     this.#heartbeats = new SimulatedStore(limit, clock);
     this.rules = new SimulatedRules(clock);
     this.bans = new SimulatedBans(clock, publish);
+    this.version = new SimulatedVersion();
   }
 
   /** Starts again without any data. */
   restart(): void {
     this.#heartbeats.restart();
     this.rules.flush();
+    this.version.text = '';
     this.bans.flush();
     this.#loaded.clear();
     this.#run += 1;
@@ -47,6 +53,8 @@ export class RuleServer {
       if (text === current.text) this.#loaded.set(current.sha, name);
       return this.#runScript(name, keys, args);
     }
+    if (text === SYNC_RULES) return this.version.sync(args);
+    if (text === CHANGE_RULES) return this.version.change(args);
     if (keys[0]?.endsWith('{bans}')) return this.bans.eval(text, args);
     return this.#heartbeats.eval(text, keys, args);
   }

@@ -23,6 +23,7 @@ interface Lease {
 interface Bucket {
   used: number;
   last: number;
+  slowest: number;
   leases: Lease[];
   expires: number;
 }
@@ -45,6 +46,9 @@ interface Loaded extends Omit<Bucket, 'expires'> {
 }
 
 type Outage = readonly number[];
+
+/** What scripts are told of a rule first. */
+type Numbers = readonly [rate: number, burst: number, slowest: number, ...rest: number[]];
 
 const MAX_USED = 2 ** 53;
 
@@ -106,7 +110,7 @@ export class SimulatedRules {
     return this.#punish(keys, rest, now);
   }
 
-  #load(key: string, rate: number, burst: number, outage: Outage, now: number): Loaded {
+  #load(key: string, [rate, burst, slowest]: Numbers, outage: Outage, now: number): Loaded {
     const known = this.buckets.get(key);
     const bucket: Loaded = {
       used: known?.used ?? 0,
@@ -114,7 +118,8 @@ export class SimulatedRules {
       leases: [],
       leased: 0,
       isStored: known !== undefined,
-      isChanged: false,
+      slowest: Math.min(slowest, known?.slowest ?? slowest),
+      isChanged: known !== undefined && slowest < known.slowest,
     };
     let [since, lost, empty, held, back] = outage as [number, number, number, number, number];
     if (since > now) {
@@ -170,26 +175,28 @@ export class SimulatedRules {
     return bucket;
   }
 
-  #save(key: string, bucket: Loaded, rate: number, lifetime: number, now: number): void {
-    const { used, last, leases, isStored } = bucket;
+  #save(key: string, bucket: Loaded, lifetime: number, now: number): void {
+    const { used, last, slowest, leases, isStored } = bucket;
     if (used === 0 && leases.length === 0) {
       if (isStored) this.buckets.delete(key);
       return;
     }
-    const seconds = used / rate + (leases.length > 0 ? lifetime : 0);
-    this.buckets.set(key, { used, last, leases, expires: now + ttl(seconds) });
+    const seconds = used / slowest + (leases.length > 0 ? lifetime : 0);
+    this.buckets.set(key, { used, last, slowest, leases, expires: now + ttl(seconds) });
   }
 
   #check(keys: readonly string[], args: readonly string[], outage: Outage, now: number): string {
     const [nodeId = 0, id = 0, lifetime = 0, short = 0] = args.slice(0, 4).map(Number);
     const isPeek = args[4] === 'peek';
     const asked = keys.map((key, at) => {
-      const numbers = (args[5 + at] as string).split(' ').map(Number);
-      const [rate, burst, dry, back, known, left, cost, least, most] = numbers as [
+      const given = (args[5 + at] as string).split(' ').map(Number);
+      const [dry, back, known, left, cost, least, most] = given.slice(3) as [
         ...[number, number, number, number],
-        ...[number, number, number, number, number],
+        ...[number, number, number],
       ];
-      const bucket = this.#load(key, rate, burst, outage, now);
+      const numbers = given as unknown as Numbers;
+      const [, burst] = numbers;
+      const bucket = this.#load(key, numbers, outage, now);
       const mine = bucket.leases.find((lease) => lease.nodeId === nodeId);
       const carried = mine !== undefined && left <= mine.amount + 1e-6 ? 1 : 0;
       if (mine !== undefined && mine.id === known) {
@@ -199,18 +206,14 @@ export class SimulatedRules {
           bucket.leases = bucket.leases.filter((lease) => lease !== mine);
           if (bucket.leases.length === 0) bucket.leased = 0;
           bucket.isChanged = true;
-        } else if (left < mine.amount) {
-          bucket.leased = bucket.leased - mine.amount + left;
-          mine.amount = left;
-          bucket.isChanged = true;
-        }
+        } else report(bucket, mine, left);
       }
       const fits = bucket.used + cost + least <= burst;
-      return { key, rate, burst, isDry: dry === 1, cost, least, most, bucket, carried, fits };
+      return { key, burst, isDry: dry === 1, cost, least, most, bucket, carried, fits };
     });
     const isAllowed = asked.every(({ fits, isDry }) => fits || isDry);
     const words: (string | number)[] = [isAllowed ? 'a' : 'r'];
-    for (const { key, rate, burst, isDry, cost, least, most, bucket, carried, fits } of asked) {
+    for (const { key, burst, isDry, cost, least, most, bucket, carried, fits } of asked) {
       const before = bucket.used;
       let granted = 0;
       let seconds = lifetime;
@@ -220,13 +223,15 @@ export class SimulatedRules {
           bucket.isChanged = true;
         }
         granted = least;
-        const room = burst * LEASED_SHARE - bucket.leased - granted;
+        const held = id > 0 ? cost : 0;
+        const room = burst * LEASED_SHARE - bucket.leased - held - granted;
         const more = Math.min(most, room / 2, burst - bucket.used - granted);
         if (more >= 1) granted += Math.floor(more);
-        if (granted > 0) {
-          if (bucket.leased + granted > burst * LEASED_SHARE) seconds = short;
+        if (held + granted > 0) {
+          const isLong = granted > 0 && bucket.leased + held + granted <= burst * LEASED_SHARE;
+          if (!isLong) seconds = short;
           const mine = bucket.leases.find((lease) => lease.nodeId === nodeId);
-          const lease = { nodeId, id, amount: granted, ends: now + seconds };
+          const lease = { nodeId, id, amount: held + granted, ends: now + seconds };
           if (mine === undefined) bucket.leases.push(lease);
           else {
             lease.amount += mine.amount;
@@ -237,7 +242,7 @@ export class SimulatedRules {
           bucket.isChanged = true;
         }
       }
-      if (bucket.isChanged && !isPeek) this.#save(key, bucket, rate, lifetime, now);
+      if (bucket.isChanged && !isPeek) this.#save(key, bucket, lifetime, now);
       words.push(before, granted, carried, seconds);
     }
     return words.join(' ');
@@ -245,27 +250,29 @@ export class SimulatedRules {
 
   #settle(keys: readonly string[], args: readonly string[], outage: Outage, now: number): number {
     keys.forEach((key, at) => {
-      const numbers = (args[1 + at] as string).split(' ').map(Number);
-      const [rate, burst, cost] = numbers as [number, number, number];
-      const bucket = this.#load(key, rate, burst, outage, now);
+      const numbers = (args[2 + at] as string).split(' ').map(Number) as unknown as Numbers;
+      const [known, left, cost] = numbers.slice(3) as [number, number, number];
+      const bucket = this.#load(key, numbers, outage, now);
+      const mine = bucket.leases.find((lease) => lease.nodeId === Number(args[0]));
+      if (mine !== undefined && mine.id === known) report(bucket, mine, left);
       bucket.used = Math.min(Math.max(bucket.leased, bucket.used + cost), MAX_USED);
-      this.#save(key, bucket, rate, Number(args[0]), now);
+      this.#save(key, bucket, Number(args[1]), now);
     });
     return keys.length;
   }
 
   #release(keys: readonly string[], args: readonly string[], outage: Outage, now: number): number {
     keys.forEach((key, at) => {
-      const numbers = (args[2 + at] as string).split(' ').map(Number);
-      const [rate, burst, known, left] = numbers as [number, number, number, number];
-      const bucket = this.#load(key, rate, burst, outage, now);
+      const numbers = (args[2 + at] as string).split(' ').map(Number) as unknown as Numbers;
+      const [known, left] = numbers.slice(3) as [number, number];
+      const bucket = this.#load(key, numbers, outage, now);
       const mine = bucket.leases.find((lease) => lease.nodeId === Number(args[0]));
       if (mine === undefined || mine.id !== known) return;
       bucket.leased -= mine.amount;
       bucket.leases = bucket.leases.filter((lease) => lease !== mine);
       if (bucket.leases.length === 0) bucket.leased = 0;
       bucket.used = Math.max(bucket.leased, bucket.used - Math.min(left, mine.amount));
-      this.#save(key, bucket, rate, Number(args[1]), now);
+      this.#save(key, bucket, Number(args[1]), now);
     });
     return keys.length;
   }
@@ -316,6 +323,14 @@ export class SimulatedRules {
     });
     return words.join(' ');
   }
+}
+
+/** The node says what is left of its lease. */
+function report(bucket: Loaded, mine: Lease, left: number): void {
+  if (left >= mine.amount) return;
+  bucket.leased = bucket.leased - mine.amount + left;
+  mine.amount = left;
+  bucket.isChanged = true;
 }
 
 function ttl(seconds: number): number {

@@ -4,7 +4,7 @@
 import { REPORT } from '../../../lib/redis/store/fleet-scripts.js';
 import { HEARTBEAT, UNREGISTER } from '../../../lib/redis/store/heartbeat-scripts.js';
 import {
-  FOLLOW_SECONDS,
+  FIRST_SPARE,
   LEASED_SHARE,
   type Limit,
   RENEWAL_SECONDS,
@@ -31,8 +31,9 @@ interface Bucket {
   last: number;
   violations: number;
   leases: Lease[];
-  /** When the key expires. */
+  /** When the key expires, and the time to live by which the last limit has set that. */
   expires: number;
+  ttlMs?: number;
   /** The cost, if the state is that of a first check. */
   firstCost?: number;
 }
@@ -131,18 +132,26 @@ export class SimulatedStore {
     return this.limitText;
   }
 
-  #changeLimit([text, before]: [string, string]): string {
-    const version = readLimitVersion(this.limitText);
-    const [, , , ...former] =
-      version === undefined ? ['', '', '', before] : this.limitText.split('|');
-    const limits = [text, ...former.filter((one) => one !== text)];
+  #changeLimit([change, before, known]: [string, string, string]): string {
+    const text = this.limitText || known || `rll1|0|${before}`;
+    const [, number, current = '', ...former] = text.split('|');
+    const numbers = current.split(' ');
+    const limit = change.split(' ').map((given, at) => (given === '=' ? numbers[at] : given));
+    const limits = [
+      limit.join(' '),
+      ...[current, ...former].filter((one) => one !== limit.join(' ')),
+    ];
     if (limits.length > 10) limits.splice(-2, 1);
-    const changedAt = Math.floor(this.#clock());
-    this.limitText = `rll1|${(version?.number ?? 0) + 1}|${changedAt}|${limits.join('|')}`;
-    const { limit } = readLimitVersion(this.limitText) as LimitVersion;
-    this.#limits.push({ ...(this.#limits[0] as Limit), ...limit, changedAt });
-    this.#nameScripts();
+    const next = Math.max(Number(number) + 1, Math.floor(this.#clock() * 1000));
+    this.limitText = `rll1|${next}|${limits.join('|')}`;
+    this.learn((readLimitVersion(this.limitText) as LimitVersion).limit);
     return this.limitText;
+  }
+
+  /** Knows the scripts of another limit too. */
+  learn(limit: Partial<Limit>): void {
+    this.#limits.push({ ...(this.#limits[0] as Limit), ...limit });
+    this.#nameScripts();
   }
 
   flushScripts(): void {
@@ -164,7 +173,7 @@ export class SimulatedStore {
       return Number(this.#nodes.get(key as string)?.delete(args[0] as string));
     if (source === REPORT) return this.#report(args);
     if (source === SYNC_LIMIT) return this.#syncLimit(args[0] as string);
-    if (source === CHANGE_LIMIT) return this.#changeLimit(args as [string, string]);
+    if (source === CHANGE_LIMIT) return this.#changeLimit(args as [string, string, string]);
     for (const [sha, { name, limit }] of this.#scripts) {
       if (createScript(name, limit, this.runId).text !== source) continue;
       this.#loaded.add(sha);
@@ -214,8 +223,13 @@ export class SimulatedStore {
   }
 
   #save(key: string, bucket: Bucket, now: number): void {
+    const known = this.buckets.get(key);
     const ttl = ttlMs(this.#limit, { spare: RENEWAL_SECONDS, isOffender: bucket.violations > 0 });
     bucket.expires = now + ttl / 1000;
+    bucket.ttlMs = ttlMs(this.#limit);
+    if (known?.ttlMs !== undefined && known.ttlMs !== bucket.ttlMs) {
+      bucket.expires = Math.max(bucket.expires, known.expires);
+    }
     this.buckets.set(key, bucket);
   }
 
@@ -236,24 +250,28 @@ export class SimulatedStore {
       return `${isGone ? 'd' : 'w'}${text(bucket.tokens)}`;
     }
     bucket.tokens = rest;
+    const isInteger = known === undefined && !isAfterOutage && cost % 1 === 0 && cost <= 999;
     if (name === 'first') {
-      const ends = now + this.#limit.shortLeaseSeconds;
-      const held = bucket.leases.find(({ nodeId }) => nodeId === NO_NODE);
-      if (held === undefined) bucket.leases.push({ nodeId: NO_NODE, id: 0, amount: cost, ends });
-      else Object.assign(held, { amount: held.amount + cost, ends: Math.max(held.ends, ends) });
+      const { shortLeaseSeconds } = this.#limit;
+      const needed = now + shortLeaseSeconds;
+      const held = bucket.leases.find((one) => one.nodeId === NO_NODE && one.ends >= needed);
+      // The state of the very first check is an integer, with a lease that ends when it is needed no more.
+      const spare = isInteger ? 0 : shortLeaseSeconds * FIRST_SPARE;
+      if (held !== undefined) held.amount += cost;
+      else bucket.leases.push({ nodeId: NO_NODE, id: 0, amount: cost, ends: needed + spare });
     }
-    if (known === undefined && !isAfterOutage && cost % 1 === 0 && cost <= 999) {
+    if (isInteger) {
       const expires = now + ttlMs(this.#limit) / 1000;
       this.buckets.set(key, { ...bucket, expires, firstCost: cost });
     } else if (
       known === undefined ||
       known.firstCost !== undefined ||
       now - (now % RENEWAL_SECONDS) > known.last ||
-      known.last < (this.#limit.changedAt ?? -1e300) + FOLLOW_SECONDS
+      known.ttlMs !== ttlMs(this.#limit)
     ) {
       this.#save(key, bucket, now);
     } else {
-      this.buckets.set(key, { ...bucket, expires: known.expires });
+      this.buckets.set(key, { ...bucket, expires: known.expires, ttlMs: known.ttlMs });
     }
     return Math.trunc(bucket.tokens);
   }

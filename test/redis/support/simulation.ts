@@ -9,10 +9,11 @@ import { DEFAULT_DEADLINE_SECONDS } from '../../../lib/redis/store/options.js';
 import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
 import { ENGINES } from '../../support/limiters.js';
 import { type Random, seeded } from '../../support/random.js';
+import { driftingClock, type NetworkOptions, SimulatedNetwork } from './simulated-network.js';
 import { SimulatedStore } from './simulated-store.js';
 import { VirtualTime } from './virtual-time.js';
 
-export interface Scenario {
+export interface Scenario extends NetworkOptions {
   seed: number;
   nodes: number;
   seconds: number;
@@ -22,21 +23,9 @@ export interface Scenario {
   policy: 'share' | 'open' | 'closed';
   /** Checks per second at each node. */
   load: number;
-  /** The longest time that a message takes in one direction, in seconds. */
-  latency: number;
-  /** The share of messages that are lost or delayed beyond all deadlines. */
-  loss: number;
   /** How often a node ends without closing and is replaced. */
   restarts: number;
-  /**
-   * Outages of the store. `cut`: it is unreachable. `data loss`: it is unreachable and loses its data. `pause`: it
-   * stops and then answers all calls that it got in the meantime.
-   */
-  outages: { at: number; seconds: number; kind: 'cut' | 'data loss' | 'pause' }[];
 }
-
-/** By how much the clock of a node or of the store may run faster or slower. */
-const MAX_DRIFT = 0.001;
 
 interface Outcome {
   /** Tokens admitted in excess of the bound, in the worst interval. */
@@ -56,34 +45,31 @@ class Simulation {
   readonly #storeClock: () => number;
   readonly #admissions: Admission[] = [];
   readonly #nodes: SharedRateLimiter[] = [];
-  #outage: Scenario['outages'][number]['kind'] | undefined;
-  #held: (() => void)[] = [];
+  readonly #network: SimulatedNetwork;
   /** The current load of all nodes, as a multiple of `load`: storms and calms. */
   #loadFactor = 1;
   #refused = 0;
   #downSeconds = 0;
-  #dataLosses = 0;
-  calls = 0;
 
   constructor(scenario: Scenario) {
     this.#scenario = scenario;
     this.#random = seeded(scenario.seed);
     this.time.install();
-    this.#storeClock = this.#createClock(1.7e9);
+    this.#storeClock = driftingClock(this.time, this.#random, 1.7e9);
     const times = leaseLifetimes(scenario.leaseSeconds, DEFAULT_DEADLINE_SECONDS);
     this.store = new SimulatedStore(
       { ...scenario, ...times, disconnectThreshold: null },
       this.#storeClock,
     );
+    this.#network = new SimulatedNetwork(this.time, this.#random, scenario, this.store);
   }
 
   async run(): Promise<Outcome> {
-    const { nodes, seconds, restarts, outages, rateLimit, burstLimit } = this.#scenario;
+    const { nodes, seconds, restarts, rateLimit, burstLimit } = this.#scenario;
     for (let i = 0; i < nodes; i += 1) this.#start(i);
     for (let i = 0; i < restarts; i += 1) {
       this.time.after(this.#random() * seconds, () => this.#start(this.#random.below(nodes)));
     }
-    for (const outage of outages) this.#scheduleOutage(outage);
     this.#changeLoad();
     await this.time.run(seconds);
     for (const node of this.#nodes) node.emit('state', { state: 'up', shard: 0 });
@@ -91,7 +77,7 @@ class Simulation {
       excess: excess(this.#admissions, rateLimit, burstLimit),
       admitted: this.#admissions.reduce((sum, { cost }) => sum + cost, 0),
       refused: this.#refused,
-      calls: this.calls,
+      calls: this.#network.calls,
       downSeconds: this.#downSeconds / nodes,
     };
   }
@@ -99,13 +85,14 @@ class Simulation {
   #start(index: number): void {
     const { rateLimit, burstLimit, leaseSeconds, policy } = this.#scenario;
     const options: SharedRateLimiterOptions = {
-      client: this.#client(),
+      // The limit does not change here.
+      client: this.#network.client([SYNC_LIMIT, REPORT]),
       rateLimit,
       burstLimit,
       leaseSeconds,
       onStoreFailure: policy,
       nodes: this.#scenario.nodes,
-      clock: this.#createClock(this.#random() * 1e6),
+      clock: driftingClock(this.time, this.#random, this.#random() * 1e6),
       engine: this.#random.pick(ENGINES),
     };
     const node = new SharedRateLimiter(options);
@@ -156,82 +143,6 @@ class Simulation {
     const kind = this.#random();
     if (kind < 0.9) return 1;
     return this.#random.below(kind < 0.97 ? 4 : Math.floor(this.#scenario.burstLimit) + 1);
-  }
-
-  #scheduleOutage({ at, seconds, kind }: Scenario['outages'][number]): void {
-    this.time.after(at, () => {
-      this.#outage = kind;
-      if (kind === 'data loss') this.#dataLosses += 1;
-    });
-    this.time.after(at + seconds, () => {
-      this.#outage = undefined;
-      if (kind === 'data loss') this.store.restart();
-      for (const arrive of this.#held.splice(0)) arrive();
-    });
-  }
-
-  /** Creates a clock that is minutes away from others and runs up to a thousandth faster or slower. */
-  #createClock(offset: number): () => number {
-    const pace = 1 + (this.#random() * 2 - 1) * MAX_DRIFT;
-    const start = offset + (this.#random() - 0.5) * 600;
-    return () => this.time.now * pace + start;
-  }
-
-  #client(): object {
-    const call = (method: 'eval' | 'evalSha') => {
-      return (
-        source: string,
-        { keys, arguments: args }: { keys: string[]; arguments: string[] },
-      ) => {
-        // The limit does not change here.
-        if (source === SYNC_LIMIT || source === REPORT) return Promise.resolve('');
-        return this.#roundTrip(() => this.store[method](source, keys, args));
-      };
-    };
-    const nothing = () => {};
-    return {
-      eval: call('eval'),
-      evalSha: call('evalSha'),
-      connect: nothing,
-      on: nothing,
-      off: nothing,
-    };
-  }
-
-  /** Sends a call and its reply. Either may be lost. */
-  #roundTrip(act: () => unknown): Promise<unknown> {
-    this.calls += 1;
-    return new Promise((resolve, reject) => {
-      this.#deliver(reject, () => {
-        try {
-          const reply = act();
-          this.#deliver(reject, () => resolve(reply));
-        } catch (error) {
-          this.#deliver(reject, () => reject(error as Error));
-        }
-      });
-    });
-  }
-
-  #deliver(reject: (error: Error) => void, arrive: () => void): void {
-    const { latency, loss } = this.#scenario;
-    let seconds = this.#random() * latency;
-    const dataLosses = this.#dataLosses;
-    if (this.#random() < loss) {
-      // Half of these are lost with an error, half arrive so late that no caller waits.
-      if (this.#random() < 0.5) {
-        this.time.after(seconds, () => reject(new Error('Socket closed unexpectedly')));
-        return;
-      }
-      seconds = this.#random() * 5;
-    }
-    this.time.after(seconds, () => {
-      // A server that ends takes its connections with it, and the messages in them.
-      if (this.#dataLosses !== dataLosses) reject(new Error('Socket closed unexpectedly'));
-      else if (this.#outage === undefined) arrive();
-      else if (this.#outage === 'pause') this.#held.push(arrive);
-      else reject(new Error('Socket closed unexpectedly'));
-    });
   }
 }
 

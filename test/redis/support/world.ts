@@ -24,6 +24,7 @@ export interface WorldOptions {
   deadlineSeconds?: number;
   onStoreFailure?: 'share' | 'open' | 'closed';
   mode?: 'leased' | 'strict';
+  clock?: () => number;
   nodes?: number;
   /** Whether the client is one of a cluster, so that each shard has a state of its own. */
   isCluster?: boolean;
@@ -65,6 +66,8 @@ export class World {
 
   /** Starts one more node, with other options if they are given. */
   start(options: Partial<WorldOptions> = {}): SharedRateLimiter {
+    const { rateLimit, burstLimit } = { ...this.#options, ...options };
+    this.store.learn({ rateLimit, burstLimit });
     // Undefined while the constructor runs.
     let node: SharedRateLimiter | undefined;
     const call = (method: 'eval' | 'evalSha') => {

@@ -1,9 +1,19 @@
 // Limiters with shared tables in the test's own process.
 
-import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import {
+  DirectConnectionRateLimiter,
+  OrderbookRateLimiter,
+  RateLimiter,
+  RuleLimiter,
+} from 'relay-limiter';
 import { onTestFinished } from 'vitest';
 
-const CLASSES = { RateLimiter, OrderbookRateLimiter, DirectConnectionRateLimiter };
+const CLASSES = {
+  DirectConnectionRateLimiter,
+  OrderbookRateLimiter,
+  RateLimiter,
+  RuleLimiter: RuleLimiter as unknown as new (options: object) => RuleLimiter,
+};
 
 /** A limiter that leaves its table when the test ends. */
 export function opened<Name extends keyof typeof CLASSES>(

@@ -1,0 +1,81 @@
+// The rules of a limiter in the store, once a node has changed them: one key, at which every node looks regularly.
+//
+// Its text: a first line with a mark, the number of changes, the name of the current rules (a digest) and the names of those
+// before them, the last one first; then the current rules as JSON. A node that starts with any of these rules adopts the
+// current ones. A look at unchanged rules transfers the first line only.
+
+import { createHash } from 'node:crypto';
+
+export interface RuleVersion {
+  /** The text in the store. */
+  readonly text: string;
+  /** Its first line. */
+  readonly header: string;
+  readonly number: number;
+  readonly name: string;
+  readonly former: readonly string[];
+  /** The rules as JSON. */
+  readonly content: string;
+}
+
+const MARK = 'rlv1';
+/** Seconds for which the key is kept without any node. */
+const KEPT_SECONDS = 86_400;
+/** Rules that are named: the current ones, those before them, and always the first. */
+const MOST_NAMES = 10;
+/** The reply to a node that knows a newer version than the store, which has lost data. */
+export const OLDER = 'older';
+
+const READ = `
+local stored = redis.pcall('GET', KEYS[1])
+if type(stored) == 'table' or stored and string.sub(stored, 1, ${MARK.length + 1}) ~= '${MARK}|' then
+  return redis.error_reply('WRONGTYPE a key under the prefix of relay-limiter is not its own')
+end
+local function numberOf(header) return tonumber(string.match(header, '^${MARK}|(%d+)|') or 0) end
+local header = string.match(stored or '', '^[^\\n]*')
+`;
+
+/**
+ * Replies with the text of the key, empty if there is none; with only its first line if that is the one that the node knows
+ * (`ARGV[1]`, empty if it knows none). If the node knows a newer one, it replies OLDER, or writes the text (`ARGV[2]`) if the
+ * node gives it.
+ */
+export const SYNC_RULES = `${READ}
+if numberOf(ARGV[1]) > numberOf(header) then
+  if not ARGV[2] then return '${OLDER}' end
+  stored = ARGV[2]
+  redis.call('SET', KEYS[1], stored)
+end
+if stored then redis.call('EXPIRE', KEYS[1], ${KEPT_SECONDS}) end
+return header ~= '' and header == ARGV[1] and header or stored or ''`;
+
+/**
+ * Makes rules the current ones. `ARGV`: the first line that the node knows, empty if it knows none (1), the name of the rules
+ * that it has (2), and the name (3) and the JSON (4) of the new ones. Replies with the text: if another node has made a change
+ * that this one does not know, that of the other node, and then nothing has changed.
+ */
+export const CHANGE_RULES = `${READ}
+if header ~= ARGV[1] and numberOf(header) >= numberOf(ARGV[1]) then return stored end
+local names, former = {ARGV[3]}, string.match(ARGV[1], '^[^|]*|[^|]*|(.*)$') or ARGV[2]
+for name in string.gmatch(former, '[^|]+') do
+  if name ~= ARGV[3] then names[#names + 1] = name end
+end
+if #names > ${MOST_NAMES} then table.remove(names, #names - 1) end
+stored = string.format('${MARK}|%d|', numberOf(ARGV[1]) + 1) .. table.concat(names, '|') .. '\\n' .. ARGV[4]
+redis.call('SET', KEYS[1], stored, 'EX', ${KEPT_SECONDS})
+return stored`;
+
+/** The name of rules. */
+export function nameOfRules(content: string): string {
+  return createHash('sha256').update(content).digest('base64url');
+}
+
+/** Reads a text; undefined if rules have never been changed, or it is invalid. */
+export function readRuleVersion(text: string): RuleVersion | undefined {
+  const [header = ''] = text.split('\n', 1);
+  const [mark, number, name, ...former] = header.split('|');
+  if (mark !== MARK || name === undefined || !Number.isSafeInteger(Number(number)))
+    return undefined;
+  const content = text.slice(header.length + 1);
+  return { text, header, number: Number(number), name, former, content };
+}
