@@ -33,8 +33,8 @@ export class ServerPolicies {
   readonly #options: ServerPolicyOptions;
   #configured: readonly Policy[];
   readonly #openLeases: OpenLeases<QuotaLease>;
-  /** The policies by their keys as text. */
-  #policies = new Map<string, ServerPolicy>();
+  /** At most `MAX_POLICIES`, each with a key of its own. */
+  #policies: ServerPolicy[] = [];
   #nextOrder = 0;
 
   constructor(
@@ -54,32 +54,32 @@ export class ServerPolicies {
 
   /** Whether no policy that the server has reported is in force. */
   isEmpty(now: number): boolean {
-    return [...this.#policies.values()].every((policy) => policy.isExpired(now));
+    return this.#policies.every((policy) => policy.isExpired(now));
   }
 
   /** Whether units that are taken now delay the request of `cost` only as far as these units are missing. */
   allowSharing(cost: Cost, now: number): boolean {
-    return [...this.#policies.values()].every((policy) => policy.allowsSharing(cost, now));
+    return this.#policies.every((policy) => policy.allowsSharing(cost, now));
   }
 
   readyAt(cost: Cost, now: number): number {
     let ready = -Infinity;
-    for (const policy of this.#policies.values()) {
+    for (const policy of this.#policies) {
       ready = Math.max(ready, policy.readyAt(cost, now));
     }
     return ready;
   }
 
   take(cost: Cost, number: number, now: number): void {
-    for (const policy of this.#policies.values()) policy.take(cost, number, now);
+    for (const policy of this.#policies) policy.take(cost, number, now);
   }
 
   takeBytes(bytes: number, now: number): void {
-    for (const policy of this.#policies.values()) policy.takeBytes(bytes, now);
+    for (const policy of this.#policies) policy.takeBytes(bytes, now);
   }
 
   refund(taken: TakenQuota, now: number): void {
-    for (const policy of this.#policies.values()) policy.refund(taken, now);
+    for (const policy of this.#policies) policy.refund(taken, now);
   }
 
   /**
@@ -92,16 +92,16 @@ export class ServerPolicies {
     lastNumber: number,
     now: number,
   ): boolean {
-    const reported = new Set<ServerPolicy>();
+    const reported: ServerPolicy[] = [];
     for (const policy of policies.slice(0, MAX_POLICIES)) {
       const applied = this.#applyPolicy(policy, lastNumber, now);
-      if (applied !== undefined) reported.add(applied);
+      if (applied !== undefined) reported.push(applied);
     }
     let isSpent = false;
     for (const limit of limits.slice(0, MAX_POLICIES)) {
       if (!isAmount(limit.remaining)) continue;
       const applied = this.#applyLimit(limit, limit.remaining, answered, lastNumber, now);
-      reported.add(applied);
+      reported.push(applied);
       isSpent ||= limit.remaining === 0 && applied.isSpent(now);
     }
     if (!isRefused) this.#dropRefuted(answered.number, reported);
@@ -109,15 +109,16 @@ export class ServerPolicies {
   }
 
   /** Drops the policies whose probe was answered well, and which the answer does not repeat. */
-  #dropRefuted(number: number, reported: ReadonlySet<ServerPolicy>): void {
-    for (const [key, policy] of this.#policies) {
-      if (policy.isProbe(number) && !reported.has(policy)) this.#policies.delete(key);
-    }
+  #dropRefuted(number: number, reported: readonly ServerPolicy[]): void {
+    if (!this.#policies.some((policy) => policy.isProbe(number))) return;
+    this.#policies = this.#policies.filter(
+      (policy) => !policy.isProbe(number) || reported.includes(policy),
+    );
   }
 
   /** Blocks only the policies of that name. `lastNumber` is the number of the last request. */
   block(name: string, seconds: number, lastNumber: number, now: number): void {
-    const named = [...this.#policies.values()].filter((policy) => policy.key.name === name);
+    const named = this.#policies.filter((policy) => policy.key.name === name);
     if (named.length === 0) {
       named.push(this.#findOrAdd({ name, quota: null, partitionKey: null }, lastNumber, now));
     }
@@ -126,13 +127,12 @@ export class ServerPolicies {
 
   /** Returns what a snapshot keeps. The snapshot's name for the policies of the server is `told`. */
   save(now: number): { limits: SavedLimit[]; told: SavedPolicy[] } {
-    const policies = [...this.#policies.values()];
     return {
-      limits: policies.flatMap((policy) => {
+      limits: this.#policies.flatMap((policy) => {
         const remaining = policy.saveRemaining(now);
         return remaining ? [{ ...policy.key, ...remaining }] : [];
       }),
-      told: policies.flatMap((policy) => {
+      told: this.#policies.flatMap((policy) => {
         const window = policy.saveWindow(now);
         return window ? [{ ...policy.key, ...window }] : [];
       }),
@@ -150,7 +150,7 @@ export class ServerPolicies {
     now: number,
   ): boolean {
     const previous = this.#policies;
-    this.#policies = new Map();
+    this.#policies = [];
     for (const saved of told.slice(0, MAX_POLICIES)) {
       if (saved.staysSeconds <= elapsed) continue;
       if (this.#findOrAdd(saved, -Infinity, now).restoreWindow(saved, elapsed, now)) continue;
@@ -220,46 +220,36 @@ export class ServerPolicies {
   }
 
   #findOrAdd(
-    { name = null, quota, partitionKey }: PolicyKey,
+    { name = null, quota: given, partitionKey = null }: PolicyKey,
     lastNumber: number,
     now: number,
   ): ServerPolicy {
-    const key = {
-      name,
-      quota: name === null && isAmount(quota) ? quota : null,
-      partitionKey: partitionKey ?? null,
-    };
-    const text = keyText(key);
-    const found = this.#policies.get(text);
-    const policy = found ?? new ServerPolicy(key, this.#options, this.#openLeases, lastNumber, now);
+    const quota = name === null && isAmount(given) ? given : null;
+    const found = this.#policies.find(
+      ({ key }) => key.name === name && key.quota === quota && key.partitionKey === partitionKey,
+    );
+    const policy = found ?? this.#add({ name, quota, partitionKey }, lastNumber, now);
     policy.order = this.#nextOrder;
     this.#nextOrder += 1;
-    if (found !== undefined) return found;
+    return policy;
+  }
+
+  #add(key: PolicyKey, lastNumber: number, now: number): ServerPolicy {
+    const policy = new ServerPolicy(key, this.#options, this.#openLeases, lastNumber, now);
     this.#evict(now);
-    this.#policies.set(text, policy);
+    this.#policies.push(policy);
     return policy;
   }
 
   /** Deletes expired policies, and the oldest ones until there is space for one more. */
   #evict(now: number): void {
-    for (const [key, policy] of this.#policies) {
-      if (policy.isExpired(now)) this.#policies.delete(key);
-    }
-    while (this.#policies.size >= MAX_POLICIES) {
-      const [[oldest]] = [...this.#policies].sort(([, a], [, b]) => a.order - b.order) as [
-        [string, ServerPolicy],
-      ];
-      this.#policies.delete(oldest);
-    }
+    this.#policies = this.#policies.filter((policy) => !policy.isExpired(now));
+    if (this.#policies.length < MAX_POLICIES) return;
+    const oldest = Math.min(...this.#policies.map(({ order }) => order));
+    this.#policies = this.#policies.filter(({ order }) => order !== oldest);
   }
 }
 
 function isAmount(value: unknown): value is number {
   return typeof value === 'number' && value >= 0 && value < Infinity;
-}
-
-/** Returns a text for a key. Cheaper than JSON, since every response needs it. */
-function keyText({ name, quota, partitionKey }: PolicyKey): string {
-  const own = name === null ? `quota ${quota}` : `name ${name}`;
-  return partitionKey === null ? own : `${own}\0${partitionKey}`;
 }

@@ -62,6 +62,44 @@ describe('UpstreamPool', () => {
     expect(node(pool, 'a').latencySeconds).toBeLessThan(2);
   });
 
+  it('leaves a node that has not answered for longer than another one takes', async () => {
+    const pool = poolOf({ a: MANY, b: MANY });
+    await learn(pool, 'a', 0.1);
+    await learn(pool, 'b', 0.3);
+    const waiting = await pool.acquire();
+    expect(waiting.node).toBe('a');
+    await pass(0.2);
+    expect((await pool.acquire()).node).toBe('a');
+    await pass(0.5);
+    // Not yet silent for so long that it gets only a probe.
+    expect((await pool.acquire()).node).toBe('b');
+  });
+
+  it.each([
+    [500, { failureShare: 1, rejectedShare: 0 }],
+    [499, { failureShare: 0, rejectedShare: 1 }],
+    [400, { failureShare: 0, rejectedShare: 1 }],
+    [399, { failureShare: 0, rejectedShare: 0 }],
+  ])('counts answers with the status %i as %j', async (status, shares) => {
+    const pool = poolOf({ a: MANY });
+    for (let n = 0; n < 30 && node(pool, 'a').breaker === 'closed'; n += 1) {
+      await request(pool, 'a', 0.1, status);
+    }
+    const { failureShare, rejectedShare } = node(pool, 'a');
+    expect(failureShare).toBeCloseTo(shares.failureShare, 0);
+    expect(rejectedShare).toBeCloseTo(shares.rejectedShare, 0);
+  });
+
+  it('does not blame a node for rejections by which it differs from the others by chance', async () => {
+    const pool = poolOf({ a: MANY, b: MANY });
+    for (let n = 0; n < 40; n += 1) {
+      await request(pool, 'a', 0.1, 404);
+      await request(pool, 'b', 0.15, n % 8 === 0 ? 200 : 404);
+    }
+    expect(node(pool, 'b').rejectedShare).toBeLessThan(node(pool, 'a').rejectedShare);
+    expect(await spread(pool, 10)).toEqual({ a: 10 });
+  });
+
   it('serves the queue once per response and once per release', async () => {
     let reads = 0;
     const clock = () => {
