@@ -5,6 +5,8 @@
 
 #include <napi.h>
 
+#include <type_traits>
+
 #include "../shared/rule-snapshot.h"
 #include "rule-object.h"
 #include "rule-report.h"
@@ -206,7 +208,9 @@ bool SharedRulesObject::readKeys(napi_env env, const napi_value* arguments, uint
 // whose shard is stalled.
 template <SharedRulesObject::Operation kOperation, bool kOpens>
 napi_value SharedRulesObject::callByKeys(napi_env env, napi_callback_info info) noexcept {
-  constexpr bool kIsCheck = kOperation == &Core::check;
+  // Compared as types, since with sanitizers GCC takes no comparison of pointers for a constant.
+  constexpr bool kIsCheck = std::is_same_v<std::integral_constant<Operation, kOperation>,
+                                           std::integral_constant<Operation, &Core::check>>;
   const ScopeCall call(env, info);
   if (call.object == nullptr || !call.object->accepts(env, *call.numbers)) return nullptr;
   auto& self = *call.object;
