@@ -38,11 +38,6 @@ class LockWait {
 
   explicit LockWait(Patience patience) noexcept : most_(secondsOf(patience)) {}
 
-  // Whether a call has waited for this holder before; `mark` is that of the lock.
-  static bool isMarked(uint64_t holder, const std::atomic<uint64_t>& mark) noexcept {
-    return mark.load(std::memory_order_relaxed) >> 32 == nameOf(holder);
-  }
-
   // Call this in each turn of the wait, with the lock word found, and before the other methods.
   void meet(uint64_t holder, std::atomic<uint64_t>& mark, double now) noexcept {
     if (began_ < 0) began_ = now;
@@ -72,9 +67,11 @@ class LockWait {
   unsigned sleepMicroseconds() const noexcept { return waited_ < kAskSeconds ? 50 : 500; }
 
  private:
-  // Lock words of one limiter differ in their lower half, those of two limiters in the upper one.
+  // 32 bits of a lock word's hash, never 0, which is the name in the mark of a new lock. Lock words
+  // that follow each other, and those of different limiters, have unrelated names.
   static constexpr uint32_t nameOf(uint64_t holder) noexcept {
-    return static_cast<uint32_t>(holder ^ holder >> 32);
+    const auto name = static_cast<uint32_t>(holder * 0x9e3779b97f4a7c15 >> 32);
+    return name == 0 ? 1 : name;
   }
 
   const double most_;

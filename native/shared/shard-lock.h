@@ -57,7 +57,7 @@ class ShardLock {
       if (word_.compare_exchange_strong(found, region.nextWord(), std::memory_order_acquire)) {
         return Locked::kYes;
       }
-      if (n < kSpins + kYields && !LockWait::isMarked(found, mark_)) {
+      if (n < kSpins + kYields) {
         if (n < kSpins) {
           spin();
         } else {

@@ -31,17 +31,33 @@ bool isAbout(double actual, double expected) {
 
 void testPatience(double begin) {
   std::atomic<uint64_t> mark{0};
-  require(!LockWait::isMarked(kHolder, mark), "nobody has waited for a new holder");
   require(isAbout(waitFor(kHolder, mark, Patience::kShort, begin), 0.2), "a check waits 0.2 s");
-  require(LockWait::isMarked(kHolder, mark), "a holder is marked");
   require(isAbout(waitFor(kHolder, mark, Patience::kShort, begin + 0.2), 0), "checks wait once");
   require(isAbout(waitFor(kHolder, mark, Patience::kLong, begin + 0.3), 0.7),
           "other calls wait until a second is over");
   require(isAbout(waitFor(kHolder, mark, Patience::kLong, begin + 1), 0), "and once, too");
   // The next acquisition by the same limiter, and one by another limiter with the same sequence.
   for (const uint64_t other : {kHolder + 1, kHolder + (uint64_t{1} << 48)}) {
-    require(!LockWait::isMarked(other, mark), "another holder is not marked");
     require(isAbout(waitFor(other, mark, Patience::kLong, begin + 5), 1), "it has a second again");
+  }
+}
+
+// Each lock word is waited for anew, whatever the mark was before. The first word has halves that
+// are equal; the halves of the other two differ in the same bits.
+void testNames() {
+  std::atomic<uint64_t> mark{0};
+  const uint64_t equalHalves = uint64_t{1} << 48 | uint64_t{1} << 32 | 0x10001;
+  require(isAbout(waitFor(equalHalves, mark, Patience::kShort, 1000), 0.2),
+          "a word with equal halves is not that of a new lock");
+  const uint64_t one = uint64_t{1} << 48 | 0x30000;
+  const uint64_t other = uint64_t{2} << 48;
+  waitFor(one, mark, Patience::kLong, 2000);
+  require(isAbout(waitFor(other, mark, Patience::kShort, 3000), 0.2),
+          "the mark of one limiter is not that of another");
+  for (uint64_t word = kHolder; word < kHolder + 100000; ++word) {
+    LockWait wait(Patience::kShort);
+    wait.meet(word, mark, 4000 + static_cast<double>(word - kHolder));
+    require(!wait.isOver(), "words that follow each other have different names");
   }
 }
 
@@ -89,6 +105,7 @@ int main() {
   // Here the milliseconds of a mark begin again.
   testPatience(4294967.2);
   testPatience(0);
+  testNames();
   testClockBehind();
   testManyHolders();
   testAsking();
