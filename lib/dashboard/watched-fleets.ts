@@ -34,6 +34,7 @@ export interface WatchedFleet {
 export interface WatchedSharedBans {
   /** Returns the bans of all processes that end last. Makes no call of the store. */
   getBans(most?: number): BansInForce;
+  /** Shares the bans of a limiter. The dashboard does not call it: it tells shared bans from other objects. */
   share(limiter: never): unknown;
 }
 
