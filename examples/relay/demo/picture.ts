@@ -64,16 +64,22 @@ function panel(
     time,
     second: index + 1,
   }));
-  const points = columns
-    .filter(({ time }) => time > 0)
-    .map(({ x, time }) => ({ x, y: round(up(time)) }));
-  const along = points.map(({ x, y }) => `${x},${y}`).join(' ');
+  // A line ends at a second in which nothing arrived.
+  const lines: { x: number; y: number }[][] = [[]];
+  for (const { x, time } of columns) {
+    if (time > 0) lines.at(-1)?.push({ x, y: round(up(time)) });
+    else lines.push([]);
+  }
+  const drawn = lines.filter((points) => points.length > 0);
   const silent = columns.filter(({ time }) => !(time > 0));
   const middle = 'text-anchor="middle"';
   return [
     `<text class="name" x="${left}" y="${TOP - 14}" style="fill: ${color}">${name}</text>`,
-    `<polyline points="${along}" fill="none" stroke="${color}" stroke-width="3" stroke-linejoin="round"/>`,
-    ...points.map(({ x, y }) => `<circle cx="${x}" cy="${y}" r="4" fill="${color}"/>`),
+    ...drawn.map((points) => {
+      const along = points.map(({ x, y }) => `${x},${y}`).join(' ');
+      return `<polyline points="${along}" fill="none" stroke="${color}" stroke-width="3" stroke-linejoin="round"/>`;
+    }),
+    ...drawn.flat().map(({ x, y }) => `<circle cx="${x}" cy="${y}" r="4" fill="${color}"/>`),
     ...silent.map(
       ({ x }) =>
         `<text class="name" x="${x}" y="${TOP + 18}" ${middle} style="fill: ${color}">×</text>`,
