@@ -158,6 +158,8 @@ class SharedRegion {
   enum class Progress { kDone, kAgain, kFailed };
 
   static constexpr unsigned kMostAttempts = 1000;
+  // How long a limiter waits for one that joins or removes the file.
+  static constexpr double kJoiningSeconds = 5;
   static constexpr uint32_t kNoSlot = kAttachSlots;
   // The bytes of the file that are locked: while a limiter joins or removes it, and for each slot.
   static constexpr uint32_t kJoining = 0;
@@ -270,10 +272,11 @@ class SharedRegion {
 
   // Waits until no other limiter joins or removes the file.
   bool lockJoining(const char* path, SharedError& error) noexcept {
-    for (unsigned i = 0; i < 5000; ++i) {
+    const double began = monotonicSeconds();
+    do {
       if (file_.lockByte(kJoining)) return true;
       sleepMicroseconds(1000);
-    }
+    } while (monotonicSeconds() - began < kJoiningSeconds);
     return error.fail(
         "another process has been joining or removing the shared file %s for seconds: it is "
         "stopped, or gets no processor time",
