@@ -10,6 +10,7 @@
 #include "../limiters/direct-limiter.h"
 #include "../limiters/orderbook-limiter.h"
 #include "../limiters/rate-limiter.h"
+#include "attachment.h"
 #include "lists.h"
 #include "size.h"
 #include "storage.h"
@@ -46,7 +47,7 @@ inline void describe(const DirectConfig& config, SharedLayout& layout) noexcept 
 }
 
 template <template <class> class Limiter>
-class SharedLimiter {
+class SharedLimiter : public SharedAttachment {
  public:
   using Core = Limiter<SharedStorage>;
   using Config = typename Core::Config;
@@ -85,21 +86,6 @@ class SharedLimiter {
     return true;
   }
 
-  void detach() noexcept { region_.detach(); }
-
-  SharedRegion& region() noexcept { return region_; }
-  const SharedLayout& layout() const noexcept { return layout_; }
-  // The secret as of the last call that needed it. Another process may have changed it: a call with
-  // the text of a key finds out, and makes the fingerprint again.
-  const Secret& secret() const noexcept { return secret_; }
-  // The secret of the file, for what has only fingerprints.
-  const Secret& currentSecret() noexcept {
-    refreshSecret();
-    return secret_;
-  }
-  uint32_t secretVersion() const noexcept { return secretVersion_; }
-  // The process that held the shard of the last call that found one stalled; 0 if it is unknown.
-  uint32_t stalledBy() const noexcept { return stalledBy_; }
   double banDuration() const noexcept { return core_.banDuration(); }
 
   // The limiter, while a Visit exists; it works on the shard of the visit.
@@ -450,18 +436,6 @@ class SharedLimiter {
 
   bool hasCurrentSecret() const noexcept { return cursor_.head->secretVersion == secretVersion_; }
 
-  void refreshSecret() noexcept {
-    secretVersion_ = region_.header().secretVersion.load();
-    secret_ = region_.header().secret(secretVersion_);
-  }
-
-  bool beginCleaning() noexcept {
-    std::atomic<uint64_t>& cleaner = region_.header().cleaner;
-    uint64_t other = cleaner.load();
-    if (other != 0 && region_.isAlive(other)) return false;
-    return cleaner.compare_exchange_strong(other, region_.nextWord());
-  }
-
   template <class Read>
   void readPeer(const Fingerprint& fingerprint, double now, Read&& read) noexcept {
     Key key{fingerprint, nullptr, 0};
@@ -471,15 +445,9 @@ class SharedLimiter {
 
   const double maxPeers_;
   const SharedSize size_;
-  SharedLayout layout_;
   ShardShape shape_;
-  SharedRegion region_;
   SharedCursor cursor_;
   Core core_;
-  // Copies of what the file says.
-  Secret secret_ = {};
-  uint32_t secretVersion_ = 0;
-  uint32_t stalledBy_ = 0;
   uint32_t nextCleaned_ = 0;
   bool hasStalled_ = false;
 };

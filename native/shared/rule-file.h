@@ -48,8 +48,6 @@ class RuleFile : public RuleShards {
     return true;
   }
 
-  void detach() noexcept { region_.detach(); }
-
   // The number of rules of a scope that a record has room for.
   unsigned roomOf(unsigned scope) const noexcept { return rooms_[scope]; }
   // The rules of the file.

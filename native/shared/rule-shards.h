@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "../limiters/rules/limiter.h"
+#include "attachment.h"
 #include "rule-storage.h"
 
 namespace relay_limiter {
@@ -27,27 +28,12 @@ void eachBit(uint32_t bits, Use&& use) noexcept {
   for (; bits != 0; bits &= bits - 1) use(lowestBit(bits));
 }
 
-class RuleShards {
+class RuleShards : public SharedAttachment {
  public:
   using Core = BasicRuleLimiter<SharedRuleStorages>;
   using Scope = typename Core::Scope;
   using ScopeKey = typename Core::ScopeKey;
 
-  RuleShards() noexcept = default;
-  RuleShards(const RuleShards&) = delete;
-  RuleShards& operator=(const RuleShards&) = delete;
-
-  SharedRegion& region() noexcept { return region_; }
-  const SharedLayout& layout() const noexcept { return layout_; }
-  // The secret as of the last call that needed it. Another process may have changed it: a call with
-  // the text of a key finds out, and makes the fingerprint again.
-  const Secret& secret() const noexcept { return secret_; }
-  // The secret of the file, for what has only fingerprints.
-  const Secret& currentSecret() noexcept {
-    refreshSecret();
-    return secret_;
-  }
-  uint32_t secretVersion() const noexcept { return secretVersion_; }
   uint32_t shards() const noexcept { return shards_; }
   const RulePlan& plan() const noexcept { return core_->plan(); }
   uint32_t singleScopes() const noexcept { return core_->singleScopes(); }
@@ -63,9 +49,7 @@ class RuleShards {
     }
   }
 
-  // Of the last call that found a shard stalled: the process that held it, 0 if it is unknown, and
-  // the first scope whose key needed it.
-  uint32_t stalledBy() const noexcept { return stalledBy_; }
+  // Of the last call that found a shard stalled: the first scope whose key needed it.
   unsigned stalledScope() const noexcept { return stalledScope_; }
 
  protected:
@@ -137,15 +121,8 @@ class RuleShards {
     fits_ = true;
   }
 
-  void refreshSecret() noexcept {
-    secretVersion_ = region_.header().secretVersion.load();
-    secret_ = region_.header().secret(secretVersion_);
-  }
-
   uint32_t shards_ = 0;
-  SharedLayout layout_;
   ShardShape shape_;
-  SharedRegion region_;
   RuleCursors cursors_;
   std::unique_ptr<Core> core_;
   // The version of the rules of this process; 0 if it must read those of the file first.
@@ -154,10 +131,6 @@ class RuleShards {
   uint16_t added_[kMaxScopes] = {};
   // Whether the file has room for the rules of this process.
   bool fits_ = false;
-  // Copies of what the file says.
-  Secret secret_ = {};
-  uint32_t secretVersion_ = 0;
-  uint32_t stalledBy_ = 0;
   unsigned stalledScope_ = 0;
 
  private:

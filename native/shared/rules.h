@@ -198,13 +198,6 @@ class SharedRules : public RuleFile {
     return Entered::kStalled;
   }
 
-  bool beginCleaning() noexcept {
-    std::atomic<uint64_t>& cleaner = region_.header().cleaner;
-    uint64_t other = cleaner.load();
-    if (other != 0 && region_.isAlive(other)) return false;
-    return cleaner.compare_exchange_strong(other, region_.nextWord());
-  }
-
   uint32_t nextCleaned_ = 0;
 };
 
