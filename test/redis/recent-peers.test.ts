@@ -1,4 +1,4 @@
-// RecentPeers: whom it remembers, and for how long.
+// RecentPeers: which peers it remembers, and for how long.
 
 import { describe, expect, it } from 'vitest';
 import { RecentPeers } from '../../lib/redis/limit/recent-peers.js';

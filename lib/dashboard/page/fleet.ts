@@ -1,4 +1,4 @@
-// The cards of the fleet: what all processes of shared limits have done, whom they refused, and whom they have banned.
+// The cards of the fleet: the verdicts of all processes of shared limits, the peers with most refusals, and the bans.
 
 import {
   decodeSeconds,

@@ -62,7 +62,7 @@ export class PendingRuleCheck<Verdict> extends Pending {
 /** The verdict of the rules on a check. */
 export interface Outcome {
   readonly verdict: RuleVerdict;
-  /** If the store is told of a violation: the verdict once it has answered, which may be a ban. Never rejects. */
+  /** Only for a violation that is sent to the store: the verdict after the store's answer, perhaps a ban. Never rejects. */
   readonly ifBanned?: Promise<RuleVerdict>;
 }
 
