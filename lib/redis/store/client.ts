@@ -65,9 +65,6 @@ interface IoRedis extends Emitter {
   disconnect?(): unknown;
 }
 
-/** A client of node-redis or ioredis, as the user created it. */
-export type RedisClient = object;
-
 /** @throws `ERR_LIMITER_OPTION` if the client is neither of node-redis nor of ioredis. */
 export function createStoreClient(client: unknown): StoreClient {
   if (isClient<NodeRedis>(client, ['evalSha', 'eval', 'connect', 'on', 'off'])) {
