@@ -51,6 +51,28 @@ inline bool statusOfLink(const char* path, struct stat& status) noexcept {
 }
 #endif
 
+// Calls allocate(offset, bytes) for all pieces of a part, and returns 0 or the number of an error.
+//
+// Before Linux 6.11 a signal undoes the whole piece (EINTR). So after a signal the pieces are
+// smaller: then a process with a timer that fires a thousand times per second gets on as well.
+template <class Allocate>
+int inPieces(off_t offset, off_t bytes, Allocate&& allocate) noexcept {
+  constexpr off_t kLeast = 4096;
+  off_t most = off_t{64} << 20;
+  while (bytes > 0) {
+    const off_t piece = std::min(bytes, most);
+    const int failure = allocate(offset, piece);
+    if (failure == EINTR) {
+      most = std::max(piece / 2, kLeast);
+      continue;
+    }
+    if (failure != 0) return failure;
+    offset += piece;
+    bytes -= piece;
+  }
+  return 0;
+}
+
 // Allocates a part of a file. Returns 0 or the number of an error.
 inline int allocate(int file, off_t offset, off_t bytes) noexcept {
 #if defined(__APPLE__)
@@ -58,17 +80,8 @@ inline int allocate(int file, off_t offset, off_t bytes) noexcept {
   if (fcntl(file, F_PREALLOCATE, &store) == -1) return errno;
   return ftruncate(file, offset + bytes) == -1 ? errno : 0;
 #else
-  // In pieces, because the call may be interrupted, and would begin again.
-  constexpr off_t kPiece = off_t{64} << 20;
-  while (bytes > 0) {
-    const off_t piece = std::min(bytes, kPiece);
-    const int failure = posix_fallocate(file, offset, piece);
-    if (failure == EINTR) continue;
-    if (failure != 0) return failure;
-    offset += piece;
-    bytes -= piece;
-  }
-  return 0;
+  return inPieces(offset, bytes,
+                  [=](off_t at, off_t size) { return posix_fallocate(file, at, size); });
 #endif
 }
 

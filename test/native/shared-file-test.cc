@@ -524,6 +524,29 @@ void onSmallDisk(size_t bytes, const std::function<void(const std::string& path)
   require(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a full disk ends no process");
 }
 
+// A signal may interrupt each allocation that takes longer than the time between two signals.
+void testInterruptedAllocation() {
+  constexpr off_t kMost = 300 << 10;
+  for (const off_t bytes : {off_t{4096}, off_t{1} << 20, off_t{200} << 20}) {
+    off_t next = 4096;
+    unsigned interruptions = 0;
+    const int failure = posix::inPieces(4096, bytes, [&](off_t offset, off_t piece) {
+      require(offset == next && piece > 0, "pieces follow each other");
+      if (piece > kMost) {
+        ++interruptions;
+        require(interruptions < 100, "smaller pieces are not interrupted");
+        return EINTR;
+      }
+      next += piece;
+      return 0;
+    });
+    require(failure == 0 && next == 4096 + bytes, "all of it is allocated");
+    require(interruptions > 0 || bytes <= kMost, "large pieces are tried first");
+  }
+  require(posix::inPieces(0, 4096, [](off_t, off_t) { return ENOSPC; }) == ENOSPC,
+          "another failure ends it");
+}
+
 void testFullDisk() {
   const size_t eager = SharedRate(kRate).layout().namesAt();
   onSmallDisk(eager - 8192, [](const std::string& path) {
@@ -571,6 +594,7 @@ int main() {
   testStoppedHolder();
   testKilledCreator();
   testAllDamage();
+  testInterruptedAllocation();
   testFullDisk();
   std::puts("shared files: passed");
 }
