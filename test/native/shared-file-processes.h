@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "children.h"
 #include "shared-files.h"
 
 inline void testSlots() {

@@ -1,32 +1,11 @@
 // Tests of shared files for which there is little or no room.
 #pragma once
 
-#include <sched.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 
 #include "shared-files.h"
-
-// Mounts a file system of so many bytes that only this process sees, and calls `use` there. Does
-// nothing if the system does not allow that.
-inline void onSmallDisk(size_t bytes, const std::function<void(const std::string& path)>& use) {
-  const pid_t child = inChild([&] {
-    const std::string options = "mode=700,size=" + std::to_string(bytes);
-    const char* const folder = "/dev/shm";
-    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) _exit(2);
-    mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
-    if (mount("tmpfs", folder, "tmpfs", 0, options.c_str()) != 0) _exit(2);
-    use(std::string(folder) + "/relay-limiter-test");
-  });
-  int status;
-  waitpid(child, &status, 0);
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
-    std::puts("shared files: not tested on a full disk, because mounting is not allowed");
-    return;
-  }
-  require(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a full disk ends no process");
-}
+#include "small-disk.h"
 
 // A signal may interrupt each allocation that takes longer than the time between two signals.
 inline void testInterruptedAllocation() {
@@ -131,10 +110,7 @@ inline void testCopyOnFullDisk() {
       for (unsigned i = 0; i < 20; ++i) checkRate(limiter, 1);
     }
     copyWithHoles(path, copy);
-    const std::string filler = path + "-filler";
-    const int file = open(filler.c_str(), O_RDWR | O_CREAT, 0600);
-    for (off_t at = 0; posix_fallocate(file, at, 4096) == 0;) at += 4096;
-    close(file);
+    const std::string filler = fillDisk(path);
     requireRefusal(copy.c_str(), "bytes, 0 are free", kRate, "ERR_LIMITER_MEMORY");
     require(access(copy.c_str(), F_OK) == 0, "the copy stays");
     unlink(filler.c_str());

@@ -2,9 +2,6 @@
 #pragma once
 
 #include <fcntl.h>
-#include <sys/wait.h>
-
-#include <functional>
 
 #include "shared-limiters.h"
 
@@ -48,12 +45,4 @@ inline std::string contentOf(const char* path) {
   }
   close(file);
   return content;
-}
-
-// Runs `use` in a child.
-inline pid_t inChild(const std::function<void()>& use) {
-  const pid_t child = fork();
-  if (child != 0) return child;
-  use();
-  _exit(0);
 }
