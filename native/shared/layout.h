@@ -155,7 +155,8 @@ struct SharedHeader {
   Secret secrets[2];
   // The order of the latest first violation or ban.
   std::atomic<uint64_t> order;
-  // The lock word of the limiter that cleans up, or 0.
+  // The limiter that cleans up, or 0: its name in the high half as in lock words, and in the low
+  // half until when others leave that to it, in milliseconds of the monotonic clock.
   std::atomic<uint64_t> cleaner;
   // Counts changes of the rules; its lowest bit says which text is current. Changes only while all
   // shards are locked.

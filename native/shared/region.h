@@ -93,10 +93,12 @@ class SharedRegion {
   // bytes.
   unsigned char* pagesAt(size_t before) const noexcept { return pages_ + before * shards_; }
 
-  // A word for a lock: it names this limiter and differs from the last 2^32 of it. Never 0.
+  // The half of a word that names this limiter. Never 0.
+  uint64_t name() const noexcept { return word_; }
+  // A word for a lock: it names this limiter and differs from the last 2^32 of it.
   uint64_t nextWord() noexcept { return word_ | ++sequence_; }
 
-  // Whether the limiter that has written a lock word is still attached.
+  // Whether the limiter that a word names is still attached.
   bool isAlive(uint64_t word) const noexcept {
     const uint32_t slot = slotOf(word);
     if (slot >= kAttachSlots) return false;

@@ -57,14 +57,52 @@ inline void testDeadHolder() {
   waitpid(child, nullptr, 0);
   require(checkRate(limiter, 1) == Verdict::kAllowed, "the lock of a dead process is taken over");
   stateOf(limiter);
-  // The one that cleans up may end as well.
-  waitpid(inChild([&] {
-            SharedRate own(kRate);
-            attach(own, file);
-            own.region().header().cleaner.store(own.region().nextWord());
-          }),
-          nullptr, 0);
-  require(limiter.cleanup(0, 1000, kNow + 100) == 1, "another one cleans up");
+}
+
+class Cleaner : public SharedRate {
+ public:
+  explicit Cleaner(const TestFile& file) : SharedRate(kRate) { ::attach(*this, file); }
+
+  using SharedRate::beginCleaning;
+  using SharedRate::endCleaning;
+};
+
+// One limiter at a time cleans up with a budget, but a stopped one keeps nobody from it for long.
+inline void testCleaners() {
+  TestFile file;
+  SharedRate limiter(kRate);
+  attach(limiter, file);
+  double time = kNow;
+  const auto requireCleaned = [&](const char* what) {
+    checkRate(limiter, 1, time);
+    time += 100;
+    require(limiter.cleanup(0, 1000, time) == 1, what);
+  };
+  waitpid(inChild([&] { Cleaner(file).beginCleaning(1000); }), nullptr, 0);
+  requireCleaned("another one cleans up if one has ended");
+  Cleaner first(file);
+  Cleaner second(file);
+  Cleaner third(file);
+  const double now = monotonicSeconds();
+  // Also where the milliseconds begin again.
+  const double wrap = 4294967.296;
+  for (const double began : {now, wrap - 1.002, 5 * wrap - 0.5}) {
+    require(first.beginCleaning(5, began), "one cleans up");
+    require(!second.beginCleaning(5, began + 1), "another one does not");
+    require(second.beginCleaning(5, began + 1.1), "but if the first goes on for too long");
+    first.endCleaning();
+    require(!third.beginCleaning(5, began + 1.2), "it then ends nothing of the second");
+    second.endCleaning();
+    require(third.beginCleaning(1e9, began + 1.2), "who has ended keeps nobody from it");
+    require(!first.beginCleaning(5, began + 61), "a large budget takes its time");
+    require(first.beginCleaning(5, began + 62), "but no more than a minute");
+    first.endCleaning();
+  }
+  require(first.beginCleaning(5, now - 10), "a limiter is stopped in a cleanup");
+  requireCleaned("another one cleans up some seconds later");
+  const auto inAnHour = static_cast<uint32_t>(static_cast<uint64_t>((now + 3600) * 1000));
+  limiter.region().header().cleaner.store(first.region().name() | inAnHour);
+  requireCleaned("a damaged word keeps nobody from it");
 }
 
 inline void testStoppedHolder() {

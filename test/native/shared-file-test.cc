@@ -350,6 +350,7 @@ int main() {
   testBansAfterBoot();
   testSlots();
   testDeadHolder();
+  testCleaners();
   testStoppedHolder();
   testKilledCreator();
   testAllDamage();
