@@ -113,8 +113,10 @@ function compileAddon(folder) {
 }
 
 async function buildPackage(tolerant) {
-  if (tolerant && !isInstalled('typescript')) {
-    console.log('relay-limiter: nothing built: the development packages are not installed');
+  if (!isInstalled('typescript')) {
+    const reason = 'nothing built: the development packages are not installed';
+    if (!tolerant) fail(`relay-limiter: ${reason}; npm ci installs them, and so does npm test`);
+    console.log(`relay-limiter: ${reason}`);
     return;
   }
   if (!tolerant || !areSourcesBuilt()) {
