@@ -21,7 +21,7 @@ export type {
   SharedStats,
 } from './limit/types.js';
 export type { SharedPolicyLimiterOptions } from './quota/options.js';
-export { SharedPolicyLimiter, type SharedQuotaStats } from './quota/shared-policy-limiter.js';
+export { SharedPolicyLimiter } from './quota/shared-policy-limiter.js';
 export type { SharedRuleLimiterOptions, SharedRuleMode } from './rules/options.js';
 export { SharedRuleLimiter } from './rules/shared-rule-limiter.js';
 export { SharedRulePeer } from './rules/shared-rule-peer.js';
@@ -33,4 +33,4 @@ export type {
   SharedRuleStats,
 } from './rules/shared-rule-stats.js';
 export type { RedisClient } from './store/redis-client.js';
-export type { ShardState, StateChange, StoreCounters } from './store/shard-health.js';
+export type { ShardState, StateChange, StoreCounters, StoreStats } from './store/shard-health.js';

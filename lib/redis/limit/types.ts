@@ -1,6 +1,6 @@
 // The events and the statistics of a SharedRateLimiter.
 
-import type { StateChange } from '../store/shard-health.js';
+import type { StateChange, StoreStats } from '../store/shard-health.js';
 
 /**
  * The events of a `SharedRateLimiter`. An exception of a listener becomes an uncaught exception and changes no
@@ -40,22 +40,8 @@ export interface SharedStats {
   evictions: number;
   /** Verdicts of all processes, as of the last five seconds; null before the first report, and in mode `local`. */
   fleetVerdicts: { allow: number; delay: number; disconnect: number } | null;
-  store: {
-    /** `down` while any shard of the store does not answer; `none` in mode `local`. */
-    state: 'up' | 'down' | 'none';
-    /** Processes last seen that share the limit, with this one. */
-    nodes: number;
-    /** Scripts called for peers. */
-    calls: number;
-    /** Heartbeats. */
-    beats: number;
-    /** Calls that failed or got no reply in time. */
-    failures: number;
-    /** How often the store, or a shard of it, went down. */
-    downs: number;
-    /** Calls without a reply so far. */
-    inFlight: number;
-  };
+  /** In mode `local` the state is `none`, and there is one node. */
+  store: StoreStats<'up' | 'down' | 'none'>;
 }
 
 /** What `SharedRateLimiter.getFleetStats` returns: what all processes with the same `prefix` have done. */

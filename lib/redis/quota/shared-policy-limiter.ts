@@ -6,27 +6,9 @@ import { PolicyLimiter } from '../../client/policy-limiter.js';
 import { callSafely } from '../../common/callbacks.js';
 import { isArray } from '../../common/kinds.js';
 import type { RateLimitInfo } from '../../headers/types.js';
-import type { StateChange } from '../store/shard-health.js';
+import type { StateChange, StoreStats } from '../store/shard-health.js';
 import { readSharedPolicyOptions, type SharedPolicyLimiterOptions } from './options.js';
 import { SharedQuota } from './shared-quota.js';
-
-/** The store as a `SharedPolicyLimiter` sees it; a copy. */
-export interface SharedQuotaStats {
-  /** `down` while the store does not answer. */
-  state: 'up' | 'down';
-  /** Processes last seen that share the quota, with this one. */
-  nodes: number;
-  /** Calls of the script. */
-  calls: number;
-  /** Heartbeats. */
-  beats: number;
-  /** Calls that failed or got no reply in time. */
-  failures: number;
-  /** How often the store went down. */
-  downs: number;
-  /** Calls without a reply so far. */
-  inFlight: number;
-}
 
 /**
  * A `PolicyLimiter` whose quotas hold for all processes together that have the same `name` in one Redis or Valkey. It is used
@@ -97,8 +79,8 @@ export class SharedPolicyLimiter extends PolicyLimiter {
     this.#quota.block(this.#secondsToTell(given as RateLimitInfo));
   }
 
-  /** Returns the counts of the store's calls by this process, and the store's state. */
-  storeStats(): SharedQuotaStats {
+  /** Returns the counts of the store's calls by this process, and the store's state; a copy. */
+  storeStats(): StoreStats {
     const { state, nodes, counters } = this.#quota.store;
     return { state, nodes, ...counters };
   }

@@ -1,7 +1,7 @@
 // What a SharedRuleLimiter reports: its events and its statistics.
 
 import type { RuleStats } from '../../rules/types.js';
-import type { StateChange, StoreCounters } from '../store/shard-health.js';
+import type { StateChange, StoreStats } from '../store/shard-health.js';
 
 /** The events of a `SharedRuleLimiter`. An exception of a listener becomes an uncaught exception and changes no verdict. */
 export interface SharedRuleLimiterEvents {
@@ -25,11 +25,7 @@ export interface SharedRuleStats extends RuleStats {
   readonly leasedTokens: number;
   /** What all processes have done, as of the last report to the store, every five seconds; null before the first. */
   readonly fleet: RuleFleetTotals | null;
-  readonly store: Readonly<StoreCounters> & {
-    readonly state: 'up' | 'down';
-    /** Processes last seen that share the limits, with this one. */
-    readonly nodes: number;
-  };
+  readonly store: Readonly<StoreStats>;
 }
 
 /** What all processes with the same `prefix` have done, also those that have ended. It counts from 0 again if the store has lost its data. */

@@ -44,6 +44,14 @@ export interface StoreCounters {
   inFlight: number;
 }
 
+/** The store as a process sees it, with what it has counted of its calls. */
+export interface StoreStats<State = ShardState> extends StoreCounters {
+  /** `down` while the store, or any shard of it, does not answer. */
+  state: State;
+  /** Processes last seen that share the limit, with this one. */
+  nodes: number;
+}
+
 /** What the shards of a store have in common. @internal */
 export interface HealthContext {
   readonly client: StoreClient;
