@@ -356,6 +356,7 @@ int main() {
   testAllDamage();
   testInterruptedAllocation();
   testFullDisk();
+  testWithoutMappings();
   testSimultaneousStart();
   testCopyOnFullDisk();
   stopped.end();
