@@ -102,6 +102,22 @@ describe('maxConcurrent', () => {
     expect(most).toBe(3);
   });
 
+  it('counts a lease once, however often it is ended', async () => {
+    const limiter = limiterOf({ maxConcurrent: 2 });
+    const lease = await limiter.acquire();
+    await limiter.acquire();
+    lease.release();
+    lease.release();
+    lease.refund();
+    lease.settle(0);
+    expect(limiter.state().running).toBe(1);
+    expect([limiter.tryAcquire(), limiter.tryLease() !== null, limiter.tryAcquire()]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+  });
+
   it('counts a job of any length: longer than a minute, too', async () => {
     const limiter = limiterOf({ maxConcurrent: 1 });
     const order: string[] = [];

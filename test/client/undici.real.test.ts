@@ -16,6 +16,7 @@ import {
 } from 'undici';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type ManualClock, manualClock } from '../support/limiters.js';
+import { uncaught } from '../support/uncaught.js';
 import { goneServer, refusing, serve } from './http.js';
 import { plenty, single, spent } from './support.js';
 
@@ -365,6 +366,25 @@ describe('a request body under limitInterceptor', () => {
     abort.abort();
     await expect(gone).rejects.toMatchObject({ name: 'AbortError' });
     expect(body.destroyed).toBe(true);
+  });
+
+  it('may fail when it is closed because the request was aborted', async () => {
+    const limiter = spent();
+    const abort = new AbortController();
+    const body = new Readable({
+      read() {},
+      destroy: (_, done) => done(new Error('cannot be closed')),
+    });
+    const options = { dispatcher: agentOf(limiter), method: 'POST', body, signal: abort.signal };
+    const gone = request('http://127.0.0.1:1', options as Parameters<typeof request>[1]);
+    await expect.poll(() => limiter.state().waiting).toBe(1);
+    const failures = await uncaught(async () => {
+      abort.abort();
+      await expect(gone).rejects.toMatchObject({ name: 'AbortError' });
+      await setImmediate();
+    });
+    expect(body.errored?.message).toBe('cannot be closed');
+    expect(failures).toEqual([]);
   });
 
   it('that is a stream is sent', async () => {

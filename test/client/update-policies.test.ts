@@ -65,6 +65,17 @@ describe('policies that a server reports', () => {
     expect(limiter.tryLease()).not.toBeNull();
   });
 
+  it('are met again when enough of the leases have expired that no one ends', () => {
+    const { limiter, clock } = greedy();
+    for (let n = 0; n < 4; n += 1) {
+      lease(limiter);
+      clock.now += 1;
+    }
+    limiter.update(said({ policies: [policyOf(2, 900, { unit: 'concurrent-requests' })] }));
+    // Fewer than two are left when the third one expires, a minute after it was taken.
+    expect(limiter.delaySeconds()).toBe(58);
+  });
+
   it('stop counting once they are as wide as a configured policy', () => {
     const { limiter } = greedy();
     limiter.update(said({ policies: [policyOf(10, 60)] }));
