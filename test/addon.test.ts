@@ -17,6 +17,7 @@ import {
   VERDICT_DISCONNECT,
 } from '../dist/engine/engine.js';
 import { RULE_NUMBERS, RULE_SLOTS } from '../dist/engine/rules.js';
+import { buildPlan } from './rules/plans.js';
 import { TESTS_NATIVE } from './support/limiters.js';
 
 const engine = 'native';
@@ -112,21 +113,12 @@ describe.runIf(TESTS_NATIVE)('the addon', () => {
 
   describe('a rule limiter', () => {
     const addon = () => createRequire(import.meta.url)(engineInfo().path as string);
-    const plan = {
-      plans: 1,
-      actions: 1,
-      applies: new Uint16Array([1, 1]),
-      rates: new Float64Array(26).fill(1),
-      bursts: new Float64Array(26).fill(1),
-      warnings: new Float64Array(26),
-      units: new Uint8Array(26),
-      flags: new Uint8Array(26),
-      ranks: new Uint8Array(26),
-      slots: new Uint8Array([1, 1]),
-      added: new Uint16Array(2),
-      origins: new Uint16Array(1),
-      bans: [undefined, undefined],
+    const rule = { rate: 1, burst: 1, violation: false };
+    const spec = {
+      scopes: { keyed: false, single: true },
+      rules: { one: { ...rule, scope: 'keyed' }, other: { ...rule, scope: 'single' } },
     };
+    const plan = { ...buildPlan(spec).plan, added: new Uint16Array(2) };
     const ban = {
       ...{ violations: 1, withinSeconds: 1, seconds: [1], jitter: 0 },
       forgetAfterSeconds: Number.POSITIVE_INFINITY,

@@ -69,7 +69,7 @@ type SetArguments = (object: number, cost: number | undefined, now: number | und
 type DelayingCall = (key: string) => typeof REFUSED | undefined;
 
 /** Increase this if the exports or their calling convention change, here and in native/binding/addon.cc. */
-export const ABI_VERSION = 11;
+export const ABI_VERSION = 12;
 
 /** The exports of the addon, as native/binding/addon.cc defines them. */
 export interface Addon {

@@ -112,7 +112,7 @@ export interface RulePlan {
    */
   readonly rates: Float64Array;
   readonly bursts: Float64Array;
-  readonly warnings: Float64Array;
+  readonly warnBelow: Float64Array;
   /** For each scope and slot, at `scope * MAX_RULES + slot`: the unit, the flags, and the rank by declaration. */
   readonly units: Uint8Array;
   readonly flags: Uint8Array;

@@ -294,23 +294,23 @@ function numbersOf(
   scopes: number,
   rules: readonly PlacedRule[],
   buckets: readonly (readonly (BucketSpec | null)[])[],
-): Pick<RulePlan, 'rates' | 'bursts' | 'warnings'> {
+): Pick<RulePlan, 'rates' | 'bursts' | 'warnBelow'> {
   const length = buckets.length * scopes * MAX_RULES;
   const rates = new Float64Array(length);
   const bursts = new Float64Array(length);
-  const warnings = new Float64Array(length);
+  const warnBelow = new Float64Array(length);
   let first = 0;
   for (const own of buckets) {
     for (let i = 0; i < rules.length; i += 1) {
       const { spec, id } = rules[i] as PlacedRule;
-      const { rate, burst, warnBelow } = own[i] ?? spec.bucket;
-      rates[first + id] = rate;
-      bursts[first + id] = burst;
-      warnings[first + id] = warnBelow;
+      const bucket = own[i] ?? spec.bucket;
+      rates[first + id] = bucket.rate;
+      bursts[first + id] = bucket.burst;
+      warnBelow[first + id] = bucket.warnBelow;
     }
     first += scopes * MAX_RULES;
   }
-  return { rates, bursts, warnings };
+  return { rates, bursts, warnBelow };
 }
 
 function factsOf(

@@ -19,7 +19,7 @@ namespace {
 
 // Raised when the exports or their calling convention change; ABI_VERSION in
 // lib/engine/native-limiters.ts is the same number.
-constexpr int kAbiVersion = 11;
+constexpr int kAbiVersion = 12;
 
 // tokens(key) of a limiter with buckets.
 template <class Self>

@@ -38,7 +38,7 @@ class RulePlanReader {
     const bool isRead = copy("applies", plan.applies.begin(), rows * plan.actions) &&
                         copy("rates", plan.rates.begin(), rows * kMaxRules) &&
                         copy("bursts", plan.bursts.begin(), rows * kMaxRules) &&
-                        copy("warnings", plan.warnings.begin(), rows * kMaxRules) &&
+                        copy("warnBelow", plan.warnBelow.begin(), rows * kMaxRules) &&
                         copy("units", plan.units, rules) && copy("flags", flags, rules) &&
                         copy("ranks", plan.ranks, rules) &&
                         copy("slots", plan.slots, plan.scopes) &&

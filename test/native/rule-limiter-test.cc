@@ -35,7 +35,6 @@ RulePlan planOf(unsigned rules) {
     const bool isSingle = i / kMaxRules == kSingle;
     plan.rates[i] = exists ? 1 : 0;
     plan.bursts[i] = isSingle ? 1e9 : 2;
-    plan.warnings[i] = 0;
     plan.ranks[i] = static_cast<uint8_t>(i);
     flags[i] = kCountsViolation;
   }

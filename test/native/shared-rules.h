@@ -27,7 +27,6 @@ inline RulePlan planOf(unsigned rules, unsigned plans = 1) {
   for (unsigned i = 0; i < plans * kScopes * kMaxRules; ++i) {
     plan.rates[i] = i % kMaxRules < rules ? kRate : 0;
     plan.bursts[i] = i / kMaxRules % kScopes == kSingle ? 1000 : kBurst;
-    plan.warnings[i] = 0;
   }
   for (unsigned scope = 0; scope < kScopes; ++scope) {
     plan.slots[scope] = static_cast<uint8_t>(rules);

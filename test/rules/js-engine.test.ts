@@ -5,8 +5,6 @@ import { setFlagsFromString } from 'node:v8';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { JsRuleLimiter } from '../../lib/engine/js/rules/limiter.js';
 import {
-  COUNTS_VIOLATION,
-  DRY_RUN,
   MAX_RULES,
   RULE_BANNED,
   RULE_DELAYED,
@@ -18,34 +16,25 @@ import {
   type RulePlan,
 } from '../../lib/engine/rules.js';
 import { seeded } from '../support/random.js';
+import { buildPlan } from './plans.js';
 
 // Three scopes, of which the second one is single. Each has a rule, and a rule on dry run with a larger burst.
 const PEERS = 4;
 
 function planOf(slots: number): RulePlan {
-  const numbers = (of: (slot: number) => number) =>
-    Float64Array.from({ length: 3 * MAX_RULES }, (_, i) => of(i % MAX_RULES));
-  return {
-    plans: 1,
-    actions: 1,
-    applies: new Uint16Array(3).fill((1 << slots) - 1),
-    rates: numbers((slot) => (slot < slots ? 1 : 0)),
-    bursts: numbers((slot) => (slot === 1 ? 100 : 4)),
-    warnings: numbers(() => 0),
-    units: new Uint8Array(3 * MAX_RULES),
-    flags: Uint8Array.from({ length: 3 * MAX_RULES }, (_, i) =>
-      i % MAX_RULES === 1 ? DRY_RUN : COUNTS_VIOLATION,
-    ),
-    ranks: Uint8Array.from({ length: 3 * MAX_RULES }, (_, i) => i),
-    slots: new Uint8Array(3).fill(slots),
-    added: new Uint16Array(3),
-    origins: new Uint16Array(1),
-    bans: [
-      { violations: 2, withinSeconds: 60, seconds: [5], jitter: 0, forgetAfterSeconds: 60 },
-      undefined,
-      { violations: 3, withinSeconds: 60, seconds: [5], jitter: 0, forgetAfterSeconds: Infinity },
-    ],
+  const scopes = { one: false, everybody: true, two: false };
+  const rules = Object.keys(scopes).flatMap((scope) =>
+    Array.from({ length: slots }, (_, slot) => {
+      const rule = { scope, rate: 1, burst: slot === 1 ? 100 : 4, dryRun: slot === 1 };
+      return [`${scope} ${slot}`, rule] as const;
+    }),
+  );
+  const bans = {
+    one: { violations: 2, withinSeconds: 60, seconds: [5], forgetAfterSeconds: 60 },
+    two: { violations: 3, withinSeconds: 60, seconds: [5] },
   };
+  const { plan } = buildPlan({ scopes, rules: Object.fromEntries(rules), bans });
+  return { ...plan, added: new Uint16Array(3) };
 }
 
 const create = (plan = planOf(2), maxPeers = PEERS) =>

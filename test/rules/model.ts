@@ -242,7 +242,7 @@ export class RulesModel implements RulesCore {
         rank: plan.ranks[index] as number,
         cost,
         burst,
-        warnBelow: plan.warnings[row + index] as number,
+        warnBelow: plan.warnBelow[row + index] as number,
         allows: sum <= burst,
         delay:
           cost > burst ? Infinity : rounded((sum - burst) / (plan.rates[row + index] as number)),

@@ -76,7 +76,7 @@ export function buildPlan(spec: RulesSpec, previous?: BuiltPlan): BuiltPlan {
     applies: new Uint16Array(plans.length * actions.length * scopes.length),
     rates: numbers(),
     bursts: numbers(),
-    warnings: numbers(),
+    warnBelow: numbers(),
     units: new Uint8Array(scopes.length * MAX_RULES),
     flags: new Uint8Array(scopes.length * MAX_RULES),
     ranks: new Uint8Array(scopes.length * MAX_RULES),
@@ -102,7 +102,7 @@ export function buildPlan(spec: RulesSpec, previous?: BuiltPlan): BuiltPlan {
       const at = p * scopes.length * MAX_RULES + index;
       plan.rates[at] = merged.rate;
       plan.bursts[at] = merged.burst;
-      plan.warnings[at] = merged.warnBelow;
+      plan.warnBelow[at] = merged.warnBelow;
       for (const [a, action] of actions.entries()) {
         if (changed === null || !(rule.actions?.includes(action) ?? true)) continue;
         const bits = (p * actions.length + a) * scopes.length + scope;

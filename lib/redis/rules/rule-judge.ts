@@ -224,7 +224,7 @@ function offencesOf(plan: RulePlan, scopes: number): RulePlan {
     applies,
     rates,
     bursts: new Float64Array(rules).fill(1),
-    warnings: new Float64Array(rules),
+    warnBelow: new Float64Array(rules),
     units: new Uint8Array(rules),
     origins: new Uint16Array(1),
     bans: plan.bans.map(() => undefined),

@@ -314,7 +314,7 @@ class RuleDecision {
           const unsigned rule = scope * kMaxRules + slot;
           const double burst = plan_.bursts[at];
           const double share = (burst - states_[scope][1 + slot]) / burst;
-          if (!(share < plan_.warnings[at]) || share > least) return;
+          if (!(share < plan_.warnBelow[at]) || share > least) return;
           if (share == least && !(plan_.ranks[rule] < plan_.ranks[warning])) return;
           least = share;
           warning = rule;

@@ -56,12 +56,12 @@ inline double ruleDelay(double used, double cost, double burst, double rate) noe
   return std::isfinite(scaled) ? (ceilOf(scaled) + 1) / 1048576 : delay;
 }
 
-// An array that nothing has written yet. Without memory it is empty, and false.
+// An array of zeros. Without memory it is empty, and false.
 template <class Number>
 class NumberArray {
  public:
   NumberArray() noexcept = default;
-  explicit NumberArray(size_t size) noexcept : numbers_(new (std::nothrow) Number[size]) {}
+  explicit NumberArray(size_t size) noexcept : numbers_(new (std::nothrow) Number[size]()) {}
 
   explicit operator bool() const noexcept { return numbers_ != nullptr; }
   Number* begin() noexcept { return numbers_.get(); }
@@ -119,7 +119,7 @@ struct RulePlan {
   // By plan, scope and slot; see rowOf().
   NumberArray<double> rates;
   NumberArray<double> bursts;
-  NumberArray<double> warnings;
+  NumberArray<double> warnBelow;
   // By plan and scope: the slots with a warning, without dry-run rules.
   NumberArray<uint16_t> warns;
   // By scope and slot.
@@ -150,9 +150,9 @@ struct RulePlan {
     asks = NumberArray<uint8_t>(programs());
     rates = NumberArray<double>(rows * kMaxRules);
     bursts = NumberArray<double>(rows * kMaxRules);
-    warnings = NumberArray<double>(rows * kMaxRules);
+    warnBelow = NumberArray<double>(rows * kMaxRules);
     warns = NumberArray<uint16_t>(rows);
-    return applies && planOf && asks && rates && bursts && warnings && warns;
+    return applies && planOf && asks && rates && bursts && warnBelow && warns;
   }
 
   // Sets what follows from the arrays and the flags by scope and slot.
@@ -173,7 +173,7 @@ struct RulePlan {
     for (unsigned row = 0; row < plans * scopes; ++row) {
       unsigned bits = 0;
       for (unsigned slot = 0; slot < kMaxRules; ++slot) {
-        if (warnings[size_t{row} * kMaxRules + slot] > 0) bits |= 1u << slot;
+        if (warnBelow[size_t{row} * kMaxRules + slot] > 0) bits |= 1u << slot;
       }
       warns[row] = static_cast<uint16_t>(bits & ~dryRun[row % scopes]);
       hasWarnings = hasWarnings || warns[row] != 0;

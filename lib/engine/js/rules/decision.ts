@@ -179,7 +179,7 @@ export class RuleDecision {
    * the end of the stack is whole.
    */
   charge(counters: RuleCounters): typeof RULE_WARNED | undefined {
-    const { bursts, warnings, flags, units, ranks, actions } = this.plan;
+    const { bursts, warnBelow, flags, units, ranks, actions } = this.plan;
     const row = ((this.#program / actions) | 0) * this.#count * MAX_RULES;
     const { checked, dryRunRefused } = counters;
     let least = Infinity;
@@ -199,7 +199,7 @@ export class RuleDecision {
       const used = sum < MAX_USED ? sum : MAX_USED;
       record[at] = used;
       RULE_NUMBERS[AT_USED + rule] = used;
-      const threshold = warnings[row + rule] as number;
+      const threshold = warnBelow[row + rule] as number;
       if (!(threshold > 0) || ((flags[rule] as number) & DRY_RUN) !== 0) continue;
       const burst = bursts[row + rule] as number;
       const share = (burst - used) / burst;
