@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import type { Algorithm } from 'relay-limiter/client';
 import { describe, expect, it } from 'vitest';
 import { codeOf } from '../support/limiters.js';
-import { burst, limited, mostIn, type Sent } from './support.js';
+import { burst, left, limited, mostIn, policyOf, type Sent, said } from './support.js';
 
 const MINUTE = { quota: 10, windowSeconds: 60 };
 
@@ -51,6 +51,17 @@ describe('PolicyLimiter.update with policies', () => {
     limiter.tryAcquire(5);
     limiter.update([{ quota: 100, windowSeconds: 1800, name: 'hour' }]);
     expect(limiter.remaining()).toBe(85);
+  });
+
+  it('knows the windows of limits without a reset by the new policies', () => {
+    const { limiter } = limited([MINUTE], { random: () => 0 });
+    limiter.update([{ quota: 10, windowSeconds: 7, name: 'a' }]);
+    limiter.update(left(0, null));
+    // A second more, because the server says nothing exact.
+    expect(limiter.delaySeconds()).toBe(8);
+    // What the server reports of a policy as tight as a configured one is not counted again.
+    limiter.update(said({ policies: [policyOf(10, 7)] }));
+    expect(limiter.snapshot().told).toEqual([]);
   });
 
   it('serves waiting calls that fit now, and rejects those that never will', async () => {
