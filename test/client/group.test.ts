@@ -124,6 +124,17 @@ describe('PolicyLimiterGroup', () => {
     expect(group.keys.length).toBeLessThan(150);
   });
 
+  it('removes idle limiters although an older one is in use', async () => {
+    const group = groupOf({ policies: [{ quota: 5, windowSeconds: 1 }], idleSeconds: 10 });
+    await group.run(() => {}, { key: 'busy' });
+    for (const key of ['a', 'b', 'c']) await group.run(() => {}, { key });
+    for (let n = 0; n < 15; n += 1) {
+      await pass(1);
+      await group.run(() => {}, { key: 'busy' });
+    }
+    expect(group.keys).toEqual(['busy']);
+  });
+
   it('replaces the policies of all keys', async () => {
     const group = groupOf({ policies: [{ quota: 5, windowSeconds: 30 }] });
     await group.acquire({ key: 'a', cost: 5 });
@@ -225,6 +236,9 @@ describe('PolicyLimiterGroup', () => {
   it('accepts only keys that are strings, and leases of its own', async () => {
     const group = groupOf();
     await expect(group.acquire({} as never)).rejects.toMatchObject({ code: 'ERR_LIMITER_KEY' });
+    await expect(group.run(7 as never, { key: 'a' })).rejects.toMatchObject({
+      code: 'ERR_LIMITER_OPTION',
+    });
     const lease = await groupOf().acquire({ key: 'a' });
     expect(codeOf(() => group.update(said(), 200, { lease }))).toBe('ERR_LIMITER_OPTION');
     expect(codeOf(() => groupOf({ policies: [] }))).toBe('ERR_LIMITER_OPTION');

@@ -89,7 +89,13 @@ describe('the end of UpstreamPool', () => {
     await expect(waiting).rejects.toBe('enough');
     await pass(0);
     expect(outcome).toEqual({ resolved: 'idle' });
-    await pool.idle();
+    const again = new AbortController();
+    const gone = pool.acquire({ signal: again.signal });
+    const next = watched(pool.idle().then(() => 'idle'));
+    again.abort('enough');
+    await expect(gone).rejects.toBe('enough');
+    await pass(0);
+    expect(next).toEqual({ resolved: 'idle' });
   });
 });
 
@@ -320,6 +326,7 @@ describe('UpstreamPool', () => {
         pool.update(undefined as never, 200, { lease });
       },
     ],
+    ['a run without a function', () => pool.run(7 as never)],
     ['a failure without a lease', async () => pool.fail(undefined as never)],
   ])('rejects %s', async (_, act) => {
     await expect((async () => act())()).rejects.toMatchObject({ code: 'ERR_LIMITER_OPTION' });
