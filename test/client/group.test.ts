@@ -380,6 +380,15 @@ describe('limitFetch around a limited fetch', () => {
     expect(limiter.state()).toMatchObject({ running: 0, waiting: 0 });
   });
 
+  it('lets both obey what a response says', async () => {
+    const headers = { 'Retry-After': '10' };
+    const server = serveVirtually(() => new Response('no', { status: 429, headers }));
+    const [outer, inner] = [ten(), ten()];
+    const limited = limitFetch(limitFetch(virtualFetch, inner), outer, { maxAttempts: 1 });
+    expect((await limited(server.origin)).status).toBe(429);
+    expect([outer, inner].map((limiter) => limiter.state().blockedSeconds)).toEqual([10, 10]);
+  });
+
   it('takes both quotas, one after the other, if both are pools', async () => {
     const server = serveVirtually(() => new Response('yes'));
     const [inner, outer] = [virtualPoolOf([server]), virtualPoolOf([server], 1)];

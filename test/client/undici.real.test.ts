@@ -124,10 +124,13 @@ describe.each(CLIENTS)('limitInterceptor under %s', (_, get) => {
   it('aborts a request under way', async () => {
     const server = await serve(() => {});
     const abort = new AbortController();
-    const gone = get(server.origin, agentOf(new PolicyLimiter(plenty)), abort.signal);
+    const limiter = new PolicyLimiter(plenty);
+    const gone = get(server.origin, agentOf(limiter), abort.signal);
     await expect.poll(() => server.received.length).toBe(1);
+    expect(limiter.state().running).toBe(1);
     abort.abort();
     await expect(gone).rejects.toMatchObject({ name: 'AbortError' });
+    await expect.poll(() => limiter.state().running).toBe(0);
   });
 
   it('refunds quota only if nothing was sent', async () => {
