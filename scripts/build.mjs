@@ -19,13 +19,11 @@ import {
 import { basename } from 'node:path';
 import {
   areSourcesBuilt,
-  forgetAddon,
-  forgetSources,
+  beginAddon,
+  beginSources,
   isAddonBuilt,
   isAddonSettled,
   missingTools,
-  recordAddon,
-  recordSources,
 } from './built.mjs';
 import { lockBuild } from './lock.mjs';
 import { fail, node, nodeWithHeaders, require, root } from './tools.mjs';
@@ -122,18 +120,18 @@ async function buildPackage(tolerant) {
     return;
   }
   if (!tolerant || !areSourcesBuilt()) {
-    forgetSources();
+    const record = beginSources();
     for (const project of ['lib', 'examples', 'bench', 'soak']) {
       rmSync(`${root}${OUTPUTS[project]}`, { recursive: true, force: true });
       compileTypeScript(project);
       if (project === 'lib') await buildPage();
     }
     await buildPlayground();
-    recordSources();
+    record();
   }
   if (!tolerant || !isAddonSettled()) {
-    forgetAddon();
-    if (compileAddon('.')) recordAddon();
+    const record = beginAddon();
+    if (compileAddon('.')) record();
   }
   if (isAddonBuilt()) {
     console.log('relay-limiter: built, with the native addon');

@@ -41,13 +41,17 @@ export function areSourcesBuilt() {
   return existsSync(`${root}dist/index.js`) && readText(SOURCES.record) === digestOf(SOURCES);
 }
 
-export function recordSources() {
-  record(SOURCES.record, digestOf(SOURCES));
+/** Deletes the record of the last build of dist/ and out/. */
+export function forgetSources() {
+  forget(SOURCES.record);
 }
 
-/** Deletes the record before a build: an interrupted build must not pass as complete. */
-export function forgetSources() {
-  rmSync(`${root}${SOURCES.record}`, { force: true });
+/**
+ * To be called before dist/ and out/ are built. Returns a function that records the build when it is complete. It
+ * records the sources as they are now, since a file that is edited during the build may not be part of it.
+ */
+export function beginSources() {
+  return begin(SOURCES.record, digestOf(SOURCES));
 }
 
 export function isAddonBuilt() {
@@ -63,13 +67,9 @@ export function isAddonSettled() {
   return missingTools().length > 0;
 }
 
-export function recordAddon() {
-  record(NATIVE.record, digestOfAddon());
-}
-
-/** Deletes the record before a build, as `forgetSources` does. */
-export function forgetAddon() {
-  rmSync(`${root}${NATIVE.record}`, { force: true });
+/** The same for the addon as `beginSources`. */
+export function beginAddon() {
+  return begin(NATIVE.record, digestOfAddon());
 }
 
 /** Returns the names of the tools that node-gyp needs and that do not run here. */
@@ -112,7 +112,15 @@ function readText(path) {
   return existsSync(`${root}${path}`) ? readFileSync(`${root}${path}`, 'utf8') : undefined;
 }
 
-function record(path, text) {
-  mkdirSync(`${root}${path.split('/')[0]}`, { recursive: true });
-  writeFileSync(`${root}${path}`, text);
+/** Deletes the record at once: an interrupted build must not pass as complete. */
+function begin(path, digest) {
+  forget(path);
+  return () => {
+    mkdirSync(`${root}${path.split('/')[0]}`, { recursive: true });
+    writeFileSync(`${root}${path}`, digest);
+  };
+}
+
+function forget(path) {
+  rmSync(`${root}${path}`, { force: true });
 }

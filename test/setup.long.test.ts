@@ -22,14 +22,16 @@ import { ROOT } from './support/processes.js';
 
 const BUILD = `
   import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
-  import { forgetAddon, missingTools, recordAddon, recordSources } from './built.mjs';
+  import { beginAddon, beginSources, missingTools } from './built.mjs';
   import { lockBuild } from './lock.mjs';
   await lockBuild();
+  const recordSources = beginSources();
+  const recordAddon = beginAddon();
+  if (process.env.EDITED) writeFileSync(process.env.EDITED, 'edited during the build');
   for (const folder of ['dist', 'build/Release']) mkdirSync(folder, { recursive: true });
   writeFileSync('dist/index.js', '');
   appendFileSync('builds', 'built;');
   recordSources();
-  forgetAddon();
   if (missingTools().length === 0 && !process.env.CXX?.endsWith('failing-compiler')) {
     writeFileSync('build/Release/relay_limiter.node', '');
     recordAddon();
@@ -122,6 +124,17 @@ describe('Setup builds', () => {
     expect(setup()).toEqual(DONE);
     expect(builds()).toBe(2);
   });
+
+  test.each(['lib/index.ts', 'native/addon.cc'])(
+    'again if %s was edited during the build',
+    (path) => {
+      expect(setup({ env: { EDITED: path } })).toEqual(DONE);
+      expect(setup()).toEqual(DONE);
+      expect(builds()).toBe(2);
+      expect(setup()).toEqual(DONE);
+      expect(builds()).toBe(2);
+    },
+  );
 
   test('again if what was built is gone', () => {
     setup();

@@ -18,6 +18,7 @@ export type {
 export type { Algorithm, Policy } from './policies.js';
 export { PolicyLimiter, type PolicyLimiterState } from './policy-limiter.js';
 export {
+  type CommonLimits,
   type GroupAcquireOptions,
   type GroupUpdateContext,
   PolicyLimiterGroup,

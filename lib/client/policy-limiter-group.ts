@@ -5,7 +5,6 @@ import { invalidValue } from '../common/errors.js';
 import { isArray, isInstance } from '../common/kinds.js';
 import { nonNegative, readOptions } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
-import { closedError } from './activity.js';
 import { type Lease, useLease } from './lease.js';
 import {
   ACQUIRE_OPTIONS,
@@ -31,14 +30,22 @@ export interface PolicyLimiterGroupOptions
    */
   policies?: readonly Policy[] | undefined;
   /**
-   * Limits that the requests of all keys share: policies, or a limiter, which other groups may use too. A request takes
-   * the quota of its key and the common one at the same moment. Among waiting keys of the same priority, the one without
+   * Limits that the requests of all keys share: policies, with or without a bound of the requests under way, or a limiter,
+   * which other groups may use too. A request takes the quota of its key and the common one at the same moment. Among waiting keys of the same priority, the one without
    * a request for longest is first. Of policies of at most one second, `burstShare` can be sent in one burst and the rest
    * evenly, so that no key waits for the end of a window that others have used up. Default: none.
    */
-  common?: readonly Policy[] | PolicyLimiter | undefined;
+  common?: readonly Policy[] | CommonLimits | PolicyLimiter | undefined;
   /** Seconds without a request after which a limiter is removed if it is as a new one; at least 0. Default: 60. */
   idleSeconds?: number | undefined;
+}
+
+/** Limits that the requests of all keys of a `PolicyLimiterGroup` share. */
+export interface CommonLimits {
+  /** The quotas, at least one. */
+  policies: readonly Policy[];
+  /** The maximum number of leases of all keys that are open at the same time, at least 1. Default: no limit. */
+  maxConcurrent?: number | undefined;
 }
 
 /** The options of `PolicyLimiterGroup.acquire` and `run`. */
@@ -100,7 +107,6 @@ export class PolicyLimiterGroup {
   readonly #idleSeconds: number;
   readonly #clock: () => number;
   readonly #common: PolicyLimiter | undefined;
-  readonly #ownsCommon: boolean;
   /** In the order of their last requests. */
   readonly #entries = new Map<string, Entry>();
   readonly #limiters = new WeakMap<Lease, PolicyLimiter>();
@@ -117,11 +123,10 @@ export class PolicyLimiterGroup {
     this.#idleSeconds = nonNegative(given, 'idleSeconds', 60);
     this.#clock = settings.clock;
     this.#policies = settings.policies;
-    this.#ownsCommon = common !== undefined && !isInstance(common, PolicyLimiter);
-    const { maxConcurrent: __, ...shared } = rest;
-    this.#common = this.#ownsCommon
-      ? new PolicyLimiter({ ...shared, policies: common as readonly Policy[] }, PACED_SECONDS)
-      : (common as PolicyLimiter | undefined);
+    this.#common =
+      common === undefined || isInstance(common, PolicyLimiter)
+        ? common
+        : new PolicyLimiter({ ...rest, ...readCommon(common) }, PACED_SECONDS);
     this.#options = { ...rest, within: this.#common };
   }
 
@@ -152,7 +157,6 @@ export class PolicyLimiterGroup {
   async acquire(options: GroupAcquireOptions): Promise<Lease> {
     const { key, ...rest } = readOptions('acquire', options, ['key', ...ACQUIRE_OPTIONS]);
     const limiter = this.limiter(key as string);
-    if (this.#isClosed) throw closedError();
     const lease = await limiter.acquire(rest);
     this.#limiters.set(lease, limiter);
     return lease;
@@ -211,13 +215,16 @@ export class PolicyLimiterGroup {
 
   /** Resolves when no call waits and all leases have ended; at once if that is so. */
   async idle(): Promise<void> {
-    await Promise.all([...this.#entries.values()].map(({ limiter }) => limiter.idle()));
+    // While one of them is waited for, others may begin.
+    for (let busy = this.#busy; busy.length > 0; busy = this.#busy) {
+      await Promise.all(busy.map((limiter) => limiter.idle()));
+    }
   }
 
   /** Accepts no new calls, and resolves when the waiting calls have been served and all leases have ended. */
-  drain(): Promise<void> {
+  async drain(): Promise<void> {
     this.#isClosed = true;
-    return this.idle();
+    await Promise.all([...this.#entries.values()].map(({ limiter }) => limiter.drain()));
   }
 
   /**
@@ -227,11 +234,18 @@ export class PolicyLimiterGroup {
   close(): void {
     this.#isClosed = true;
     for (const { limiter } of this.#entries.values()) limiter.close();
-    if (this.#ownsCommon) this.#common?.close();
+  }
+
+  /** The limiters of which a call waits or a lease is open. */
+  get #busy(): PolicyLimiter[] {
+    const limiters = [...this.#entries.values()].map(({ limiter }) => limiter);
+    return limiters.filter((limiter) => !limiter.isIdle);
   }
 
   #createLimiter(): PolicyLimiter {
-    return new PolicyLimiter({ ...this.#options, policies: this.#policies });
+    const limiter = new PolicyLimiter({ ...this.#options, policies: this.#policies });
+    if (this.#isClosed) limiter.close();
+    return limiter;
   }
 
   /** Examines those that were not used for the longest time. */
@@ -249,4 +263,11 @@ export class PolicyLimiterGroup {
       }
     }
   }
+}
+
+/** @throws ERR_LIMITER_OPTION */
+function readCommon(common: unknown): CommonLimits {
+  if (isArray(common)) return { policies: common as Policy[], maxConcurrent: undefined };
+  const { policies, maxConcurrent } = readOptions('common', common, ['policies', 'maxConcurrent']);
+  return { policies, maxConcurrent } as CommonLimits;
 }

@@ -308,6 +308,11 @@ export class PolicyLimiter {
     return this.#activity.hasPlace;
   }
 
+  /** Whether no call waits and no lease is open. */
+  get isIdle(): boolean {
+    return this.#activity.isIdle;
+  }
+
   /** Whether nothing is spent, blocked or limited by the upstream, and no call waits or runs: as a new limiter. */
   get isFresh(): boolean {
     return this.#activity.isIdle && this.#limits.isFresh(this.#readClock());

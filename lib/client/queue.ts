@@ -296,10 +296,11 @@ export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
 
   #drop(waiter: Waiter<T, R>, reason: unknown): void {
     if (waiter.place === undefined) return;
-    const wasFirst = this.#waiters.first === waiter;
+    const { first } = this.#waiters;
     this.#delete(waiter);
     waiter.reject(reason);
-    if (wasFirst) this.wake();
+    // Also if the first one is another now that has got the waiter's place.
+    if (this.#waiters.first !== first) this.wake();
   }
 
   #startDeadlineTimer(waiter: Waiter<T, R>, seconds: number): void {

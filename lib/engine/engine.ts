@@ -282,8 +282,10 @@ export interface SharedFiles {
    */
   inspect(path: string): SharedFile | undefined;
   /**
-   * Removes a file; attached limiters keep using it. Returns false if the file does not exist.
-   * @throws `ERR_LIMITER_SHARED` as inspect(), and on Windows while a limiter is attached
+   * Removes a file, of another version and a damaged one too; attached limiters keep using it. Returns false if the file
+   * does not exist.
+   * @throws `ERR_LIMITER_SHARED` if the file is not one of ours or is not safe to use; and while a limiter is attached if
+   * the file is of another version or damaged, or on Windows
    */
   remove(path: string): boolean;
 }

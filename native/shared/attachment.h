@@ -2,6 +2,8 @@
 // where it is mapped, and the secret in it.
 #pragma once
 
+#include <algorithm>
+
 #include "region.h"
 
 namespace relay_limiter {
@@ -36,12 +38,24 @@ class SharedAttachment {
     secret_ = region_.header().secret(secretVersion_);
   }
 
-  // False if another process is cleaning.
-  bool beginCleaning() noexcept {
+  // Begins a cleanup of about `budgetMs`, if no other limiter of the file is in one. Who is stopped
+  // in it keeps others from it for a second longer, or for a minute at most; one that goes on after
+  // that cleans beside another, which harms nothing: both lock what they clean.
+  bool beginCleaning(double budgetMs, double now = monotonicSeconds()) noexcept {
+    const auto milliseconds = static_cast<uint32_t>(static_cast<uint64_t>(now * 1000));
     std::atomic<uint64_t>& cleaner = region_.header().cleaner;
     uint64_t other = cleaner.load();
-    if (other != 0 && region_.isAlive(other)) return false;
-    return cleaner.compare_exchange_strong(other, region_.nextWord());
+    // The milliseconds begin again after 49 days, so only differences count.
+    const auto left = static_cast<int32_t>(static_cast<uint32_t>(other) - milliseconds);
+    if (left > 0 && left <= kMostCleaningMs && region_.isAlive(other)) return false;
+    const double most = std::min(budgetMs + 1000, double{kMostCleaningMs});
+    cleaning_ = region_.name() | static_cast<uint32_t>(milliseconds + static_cast<uint32_t>(most));
+    return cleaner.compare_exchange_strong(other, cleaning_);
+  }
+
+  void endCleaning() noexcept {
+    uint64_t own = cleaning_;
+    region_.header().cleaner.compare_exchange_strong(own, 0);
   }
 
   SharedLayout layout_;
@@ -50,6 +64,12 @@ class SharedAttachment {
   Secret secret_ = {};
   uint32_t secretVersion_ = 0;
   uint32_t stalledBy_ = 0;
+
+ private:
+  static constexpr int32_t kMostCleaningMs = 60000;
+
+  // What beginCleaning() has written.
+  uint64_t cleaning_ = 0;
 };
 
 }  // namespace relay_limiter

@@ -51,6 +51,28 @@ inline bool statusOfLink(const char* path, struct stat& status) noexcept {
 }
 #endif
 
+// Calls allocate(offset, bytes) for all pieces of a part, and returns 0 or the number of an error.
+//
+// Before Linux 6.11 a signal undoes the whole piece (EINTR). So after a signal the pieces are
+// smaller: then a process with a timer that fires a thousand times per second gets on as well.
+template <class Allocate>
+int inPieces(off_t offset, off_t bytes, Allocate&& allocate) noexcept {
+  constexpr off_t kLeast = 4096;
+  off_t most = off_t{64} << 20;
+  while (bytes > 0) {
+    const off_t piece = std::min(bytes, most);
+    const int failure = allocate(offset, piece);
+    if (failure == EINTR) {
+      most = std::max(piece / 2, kLeast);
+      continue;
+    }
+    if (failure != 0) return failure;
+    offset += piece;
+    bytes -= piece;
+  }
+  return 0;
+}
+
 // Allocates a part of a file. Returns 0 or the number of an error.
 inline int allocate(int file, off_t offset, off_t bytes) noexcept {
 #if defined(__APPLE__)
@@ -58,39 +80,29 @@ inline int allocate(int file, off_t offset, off_t bytes) noexcept {
   if (fcntl(file, F_PREALLOCATE, &store) == -1) return errno;
   return ftruncate(file, offset + bytes) == -1 ? errno : 0;
 #else
-  // In pieces, because the call may be interrupted, and would begin again.
-  constexpr off_t kPiece = off_t{64} << 20;
-  while (bytes > 0) {
-    const off_t piece = std::min(bytes, kPiece);
-    const int failure = posix_fallocate(file, offset, piece);
-    if (failure == EINTR) continue;
-    if (failure != 0) return failure;
-    offset += piece;
-    bytes -= piece;
-  }
-  return 0;
+  return inPieces(offset, bytes,
+                  [=](off_t at, off_t size) { return posix_fallocate(file, at, size); });
 #endif
 }
 
-inline long long freeBytes(int file) noexcept {
-  struct statvfs system;
-  if (fstatvfs(file, &system) != 0) return 0;
-  return static_cast<long long>(system.f_bavail) * static_cast<long long>(system.f_frsize);
+// Opens the folder of `path` with these flags; -1 if that fails.
+inline int openFolder(const char* path, int flags) noexcept {
+  const char* slash = std::strrchr(path, '/');
+  if (slash == nullptr) return -1;
+  const size_t length = slash == path ? 1 : static_cast<size_t>(slash - path);
+  char* folder = static_cast<char*>(std::calloc(1, length + 1));
+  if (folder == nullptr) return -1;
+  std::memcpy(folder, path, length);
+  const int file = ::open(folder, flags | O_CLOEXEC, 0600);
+  std::free(folder);
+  return file;
 }
 
 // A file without a path in the folder of `path`; -1 if the system has none. It is gone with its
 // last descriptor, so a process that ends meanwhile leaves nothing behind.
 inline int openWithoutPath(const char* path) noexcept {
 #if defined(O_TMPFILE) && !defined(RELAY_LIMITER_NO_TMPFILE)
-  const char* slash = std::strrchr(path, '/');
-  if (slash == nullptr || access("/proc/self/fd", X_OK) != 0) return -1;
-  const size_t length = slash == path ? 1 : static_cast<size_t>(slash - path);
-  char* folder = static_cast<char*>(std::calloc(1, length + 1));
-  if (folder == nullptr) return -1;
-  std::memcpy(folder, path, length);
-  const int file = ::open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  std::free(folder);
-  return file;
+  return access("/proc/self/fd", X_OK) == 0 ? openFolder(path, O_TMPFILE | O_RDWR) : -1;
 #else
   static_cast<void>(path);
   return -1;
@@ -167,7 +179,7 @@ inline bool SharedFile::create(const char* path, size_t bytes, size_t eager,
     if (temporary_ == nullptr) return error.failForMemory("no memory for the path %s", path);
     file_ = ::open(temporary_, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
     // A process that removes temporary paths may be faster. Then link() fails.
-    if (file_ != -1) flock(file_, LOCK_EX | LOCK_NB);
+    if (file_ != -1) lock();
   }
   if (file_ == -1) {
     const int cause = errno;
@@ -191,13 +203,13 @@ inline bool SharedFile::create(const char* path, size_t bytes, size_t eager,
     }
     failure = errno;
   }
-  const long long available = posix::freeBytes(file_);
-  close();
   if (failure == ENOSPC || failure == ENOMEM || failure == EFBIG || failure == EDQUOT) {
-    return error.failForMemory("the shared file %s needs %llu bytes, %lld are free", path,
-                               static_cast<unsigned long long>(eager), available);
+    failForRoom(path, eager, error);
+  } else {
+    error.fail("the shared file %s cannot be created: %s", path, std::strerror(failure));
   }
-  return error.fail("the shared file %s cannot be created: %s", path, std::strerror(failure));
+  close();
+  return false;
 }
 
 inline bool SharedFile::link(const char* path, SharedError& error) noexcept {
@@ -209,6 +221,7 @@ inline bool SharedFile::link(const char* path, SharedError& error) noexcept {
     std::free(temporary_);
     temporary_ = nullptr;
   }
+  unlock();
   if (failure == 0) return true;
   // The temporary path may have been removed before it was locked.
   if (failure == EEXIST || (isTemporary && failure == ENOENT)) return false;
@@ -220,13 +233,14 @@ inline bool SharedFile::replace(const char* path, SharedError& error) noexcept {
   if (temporary_ == nullptr) {
     temporary_ = posix::temporaryPath(path);
     if (temporary_ == nullptr) return error.failForMemory("no memory for the path %s", path);
-    flock(file_, LOCK_EX | LOCK_NB);
+    lock();
     if (!posix::linkFile(file_, temporary_)) failure = errno;
   }
   if (failure == 0 && std::rename(temporary_, path) == -1) failure = errno;
   if (failure != 0) ::unlink(temporary_);
   std::free(temporary_);
   temporary_ = nullptr;
+  unlock();
   if (failure == 0) return true;
   // As in link().
   if (failure == ENOENT) return false;
@@ -312,6 +326,37 @@ inline bool SharedFile::allocate(size_t offset, size_t bytes) noexcept {
   return posix::allocate(file_, static_cast<off_t>(offset), static_cast<off_t>(bytes)) == 0;
 #endif
 }
+
+inline size_t SharedFile::allocatedBytes() const noexcept {
+#if defined(__APPLE__)
+  // Everything was allocated when the file was created.
+  return size_;
+#else
+  struct stat status;
+  if (!posix::statusOf(file_, status)) return 0;
+  // In units of 512 bytes, whatever the file system's blocks are.
+  return static_cast<size_t>(status.st_blocks) * 512;
+#endif
+}
+
+inline FileId SharedFile::id() const noexcept {
+  struct stat status;
+  if (!posix::statusOf(file_, status)) return {};
+  return {{static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)}};
+}
+
+inline bool SharedFile::failForRoom(const char* path, size_t bytes,
+                                    SharedError& error) const noexcept {
+  struct statvfs system;
+  const bool isKnown = fstatvfs(file_, &system) == 0;
+  const uint64_t available = isKnown ? uint64_t{system.f_bavail} * system.f_frsize : 0;
+  return error.failForMemory("the shared file %s needs %llu bytes, %llu are free", path,
+                             static_cast<unsigned long long>(bytes),
+                             static_cast<unsigned long long>(available));
+}
+
+inline bool SharedFile::lock() noexcept { return flock(file_, LOCK_EX | LOCK_NB) == 0; }
+inline void SharedFile::unlock() noexcept { flock(file_, LOCK_UN); }
 
 #if !defined(RELAY_LIMITER_NO_BYTE_LOCKS)
 

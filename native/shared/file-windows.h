@@ -60,8 +60,8 @@ inline void unlock(HANDLE file, uint32_t byte) noexcept {
   UnlockFileEx(file, 0, 1, 0, &place);
 }
 
-// The byte that the creator of a file locks while the file has its temporary path.
-constexpr uint32_t kCreating = ~uint32_t{0};
+// The byte that SharedFile::lock() locks.
+constexpr uint32_t kWhole = ~uint32_t{0};
 
 // Removes the temporary paths that killed creators of the file at `path` have left: those without a
 // lock.
@@ -83,7 +83,7 @@ inline void removeTemporaries(const char* path) noexcept {
       std::wmemcpy(found + folder, entry.cFileName, kMostUnits);
       const HANDLE file = openFile(found, OPEN_EXISTING);
       if (file == nullptr) continue;
-      if (lock(file, kCreating)) DeleteFileW(found);
+      if (lock(file, kWhole)) DeleteFileW(found);
       CloseHandle(file);
     } while (FindNextFileW(search, &entry) != 0);
   }
@@ -113,7 +113,7 @@ inline bool SharedFile::create(const char* path, size_t bytes, size_t eager,
     return error.fail("the shared file %s cannot be created: error %lu", path, failure);
   }
   // A process that removes temporary paths may be faster. Then link() fails.
-  windows::lock(file_, windows::kCreating);
+  lock();
   LARGE_INTEGER size;
   size.QuadPart = static_cast<LONGLONG>(bytes);
   DWORD failure = 0;
@@ -128,8 +128,7 @@ inline bool SharedFile::create(const char* path, size_t bytes, size_t eager,
   close();
   if (failure == ERROR_DISK_FULL || failure == ERROR_NOT_ENOUGH_MEMORY ||
       failure == ERROR_HANDLE_DISK_FULL) {
-    return error.failForMemory("the shared file %s needs %llu bytes, more than are free", path,
-                               static_cast<unsigned long long>(bytes));
+    return failForRoom(path, bytes, error);
   }
   return error.fail("the shared file %s cannot be created: error %lu", path, failure);
 }
@@ -143,6 +142,7 @@ inline bool SharedFile::link(const char* path, SharedError& error) noexcept {
   if (moved) {
     std::free(temporary_);
     temporary_ = nullptr;
+    unlock();
     return true;
   }
   if (failure == ERROR_ALREADY_EXISTS || failure == ERROR_FILE_EXISTS ||
@@ -241,6 +241,27 @@ inline void SharedFile::close() noexcept {
 
 // Everything was allocated when the file was created.
 inline bool SharedFile::allocate(size_t, size_t) noexcept { return true; }
+
+inline size_t SharedFile::allocatedBytes() const noexcept { return size_; }
+inline FileId SharedFile::id() const noexcept { return {}; }
+
+inline bool SharedFile::failForRoom(const char* path, size_t bytes,
+                                    SharedError& error) const noexcept {
+  ULARGE_INTEGER available = {};
+  if (wchar_t* folder = windows::widePath(path)) {
+    wchar_t* end = folder + std::wcslen(folder);
+    while (end > folder && *end != L'\\' && *end != L'/') --end;
+    if (end > folder) end[1] = 0;
+    GetDiskFreeSpaceExW(folder, &available, nullptr, nullptr);
+    std::free(folder);
+  }
+  return error.failForMemory("the shared file %s needs %llu bytes, %llu are free", path,
+                             static_cast<unsigned long long>(bytes),
+                             static_cast<unsigned long long>(available.QuadPart));
+}
+
+inline bool SharedFile::lock() noexcept { return windows::lock(file_, windows::kWhole); }
+inline void SharedFile::unlock() noexcept { windows::unlock(file_, windows::kWhole); }
 
 inline bool SharedFile::lockByte(uint32_t byte) noexcept { return windows::lock(file_, byte); }
 

@@ -3,14 +3,11 @@
 // of single bytes, which the system releases when the process ends. It knows nothing of the
 // content.
 //
-//   Linux     mmap of a file, normally in /dev/shm; locks of the open file description, which two
-//   limiters of one
-//             process hold separately
-//   Windows   a section of a file; LockFileEx, whose locks belong to the handle as well
-//   others    mmap of a file; no locks, because POSIX locks belong to the process and end when any
-//   descriptor of the
-//             file is closed. There a process id and the time when that process began say whether
-//             it lives (process.h).
+//   Linux     mmap of a file, normally in /dev/shm; locks of the open file description
+//   Windows   a section of a file; LockFileEx, whose locks belong to the handle
+//   others    mmap of a file; no locks of bytes, because those of POSIX end when the process closes
+//             any descriptor of the file. There a process id and the time when that process began
+//             say whether it lives (process.h).
 #pragma once
 
 #include <cstddef>
@@ -21,6 +18,14 @@
 #include "process.h"
 
 namespace relay_limiter {
+
+struct FileId {
+  uint64_t numbers[2] = {0, 0};
+
+  bool operator==(const FileId& other) const noexcept {
+    return numbers[0] == other.numbers[0] && numbers[1] == other.numbers[1];
+  }
+};
 
 class SharedFile {
  public:
@@ -77,6 +82,18 @@ class SharedFile {
   // system has no room would end the process. Starts and ends at a multiple of 4096. False if there
   // is no room.
   bool allocate(size_t offset, size_t bytes) noexcept;
+
+  // The bytes of the file that are allocated; all, if the system needs no allocation.
+  size_t allocatedBytes() const noexcept;
+  // Differs from that of other files, copies included, where parts of a file may be unallocated.
+  FileId id() const noexcept;
+  // Sets an error that says how many bytes are needed and free. False.
+  bool failForRoom(const char* path, size_t bytes, SharedError& error) const noexcept;
+
+  // Locks the file for this file object; false if another one has it. Leaves the bytes' locks
+  // alone.
+  bool lock() noexcept;
+  void unlock() noexcept;
 
   // Locks the byte number `byte`, which need not exist, for this file object; false if another one
   // has it.

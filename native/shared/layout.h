@@ -22,13 +22,12 @@
 
 #include "../limiters/arithmetic.h"
 #include "../table/fingerprint.h"
-#include "error.h"
-#include "process.h"
+#include "file.h"
 
 namespace relay_limiter {
 
 // The version of this layout. Processes of another version cannot use the file.
-constexpr uint32_t kSharedLayout = 3;
+constexpr uint32_t kSharedLayout = 4;
 
 // The maximum number of limiters that are attached to a file at a time.
 constexpr uint32_t kAttachSlots = 1024;
@@ -156,15 +155,20 @@ struct SharedHeader {
   Secret secrets[2];
   // The order of the latest first violation or ban.
   std::atomic<uint64_t> order;
-  // The lock word of the limiter that cleans up, or 0.
+  // The limiter that cleans up, or 0: its name in the high half as in lock words, and in the low
+  // half until when others leave that to it, in milliseconds of the monotonic clock.
   std::atomic<uint64_t> cleaner;
   // Counts changes of the rules; its lowest bit says which text is current. Changes only while all
   // shards are locked.
   std::atomic<uint32_t> configVersion;
+  // The process that joins or removes the file; if none does, the last one.
+  std::atomic<uint32_t> joiner;
   // The checks of a RuleLimiter that its lists have allowed and denied.
   std::atomic<uint64_t> listed[2];
   // The bits of a double: no ban of a RuleLimiter ends later. Each check reads it.
   alignas(64) std::atomic<uint64_t> latestBanEnd;
+  // The file that was allocated. Another one with this header is a copy, which may have holes.
+  FileId file;
 
   alignas(64) AttachSlot slots[kAttachSlots];
 
@@ -204,12 +208,17 @@ struct SharedHeader {
   // Call this after a change of `founding`.
   void seal() noexcept { checksum = checksumOf(founding); }
 
+  // Whether this package has created a file that begins with these bytes. `error` gets only the
+  // reason.
+  static bool hasMagic(const void* bytes, SharedError& error) noexcept {
+    return std::memcmp(bytes, kMagic, sizeof kMagic) == 0 ||
+           error.fail("it was not created by relay-limiter");
+  }
+
   // Whether a file of so many bytes has this header. `error` gets only the reason.
   bool isIntact(size_t bytes, SharedError& error) const noexcept {
     const Founding& f = founding;
-    if (std::memcmp(f.magic, kMagic, sizeof kMagic) != 0) {
-      return error.fail("it was not created by relay-limiter");
-    }
+    if (!hasMagic(f.magic, error)) return false;
     if (f.byteOrder != 0x01020304 || f.wordBytes != sizeof(void*)) {
       return error.fail("it was created on a machine of another byte order or word size");
     }

@@ -221,7 +221,7 @@ class SharedLimiter : public SharedAttachment {
   // nothing. Leaves stalled shards out.
   uint64_t cleanup(double maxIdle, double budgetMs, double now) noexcept {
     const bool isBounded = budgetMs < kInfinity;
-    if (isBounded && !beginCleaning()) return 0;
+    if (isBounded && !beginCleaning(budgetMs)) return 0;
     const double deadline = isBounded ? monotonicSeconds() + budgetMs / 1000 : kInfinity;
     if (!isBounded) nextCleaned_ = 0;
     uint64_t removed = 0;
@@ -231,7 +231,7 @@ class SharedLimiter : public SharedAttachment {
       ++nextCleaned_;
     } while (nextCleaned_ < shards() && (!isBounded || monotonicSeconds() < deadline));
     if (nextCleaned_ >= shards()) nextCleaned_ = 0;
-    if (isBounded) region_.header().cleaner.store(0);
+    if (isBounded) endCleaning();
     return removed;
   }
   bool isCleaning() const noexcept { return nextCleaned_ > 0; }

@@ -3,9 +3,10 @@
 // and the addresses of the shards. One thread uses it.
 #pragma once
 
+#include <cstdio>
 #include <cstdlib>
 
-#include "file.h"
+#include "creation-lock.h"
 #include "layout.h"
 
 namespace relay_limiter {
@@ -25,19 +26,18 @@ class SharedRegion {
   template <class LayoutFor, class Prepare, class Collect>
   bool attach(const char* path, LayoutFor&& layoutFor, const Secret& secret, Prepare&& prepare,
               Collect&& collect, SharedError& error) noexcept {
-    if (sizeof(void*) < 8) {
-      return error.fail("shared tables need a system with 64-bit addresses");
-    }
+    if (!isSupported(error) || !copyPath(path, error)) return false;
     // A file that we found may be gone when we join it, and the other way round.
     for (unsigned attempt = 0; attempt < kMostAttempts; ++attempt) {
-      const SharedFile::Opened opened = file_.open(path, error);
+      CreationLock creation;
+      const SharedFile::Opened opened = openOrLock(creation, error);
       if (opened == SharedFile::Opened::kUnsafe) return false;
       const Progress progress = opened == SharedFile::Opened::kYes
-                                    ? join(path, layoutFor, prepare, collect, error)
-                                    : found(path, layoutFor, secret, prepare, error);
+                                    ? join(layoutFor, prepare, collect, error)
+                                    : found(layoutFor, secret, prepare, error);
       if (progress == Progress::kDone && takeSlot()) {
         header().wallOffset = wallOffsetNow();
-        return copyPath(path, error);
+        return true;
       }
       if (progress == Progress::kDone) {
         file_.close();
@@ -93,10 +93,12 @@ class SharedRegion {
   // bytes.
   unsigned char* pagesAt(size_t before) const noexcept { return pages_ + before * shards_; }
 
-  // A word for a lock: it names this limiter and differs from the last 2^32 of it. Never 0.
+  // The half of a word that names this limiter. Never 0.
+  uint64_t name() const noexcept { return word_; }
+  // A word for a lock: it names this limiter and differs from the last 2^32 of it.
   uint64_t nextWord() noexcept { return word_ | ++sequence_; }
 
-  // Whether the limiter that has written a lock word is still attached.
+  // Whether the limiter that a word names is still attached.
   bool isAlive(uint64_t word) const noexcept {
     const uint32_t slot = slotOf(word);
     if (slot >= kAttachSlots) return false;
@@ -124,9 +126,10 @@ class SharedRegion {
 
   // Opens a file to look at it, without a slot. kUnsafe with an error.
   SharedFile::Opened inspect(const char* path, SharedError& error) noexcept {
+    if (!isSupported(error)) return SharedFile::Opened::kUnsafe;
     const SharedFile::Opened opened = file_.open(path, error);
     if (opened != SharedFile::Opened::kYes) return opened;
-    if (openHeader(path, error) && copyPath(path, error)) {
+    if (copyPath(path, error) && openHeader(error)) {
       readLayout(layout());
       return opened;
     }
@@ -134,23 +137,37 @@ class SharedRegion {
     return SharedFile::Opened::kUnsafe;
   }
 
-  // Removes a file. False if there is none (`error` is unset), or with an error.
+  // Removes a file that this package has created, of whatever version and in whatever condition.
+  // False if there is none (`error` is unset), or with an error. A file of another layout, or with
+  // a damaged header, stays while limiters are attached to it; systems without locks of bytes do
+  // not know that of such a file.
   static bool remove(const char* path, SharedError& error) noexcept {
     SharedRegion region;
-    if (region.inspect(path, error) != SharedFile::Opened::kYes) return false;
-    if (!region.lockJoining(path, error)) return false;
-#if defined(_WIN32)
-    bool isUsed = false;
-    region.eachAttached([&](uint32_t, double) { isUsed = true; });
-    if (isUsed) return error.fail("the shared file %s is in use", path);
-#endif
-    bool removed = false;
-    if (region.file_.isAt(path)) {
-      region.header().isRemoved.store(1);
-      removed = SharedFile::unlink(path, error);
-      if (error) region.header().isRemoved.store(0);
+    if (!isSupported(error) || !region.copyPath(path, error)) return false;
+    SharedFile& file = region.file_;
+    if (file.open(path, error) != SharedFile::Opened::kYes) return false;
+    SharedError reason;
+    if (!file.map(sizeof SharedHeader::kMagic, reason) ||
+        !SharedHeader::hasMagic(file.bytes(), reason)) {
+      return error.fail("the shared file %s cannot be removed: %s", path, reason.message);
     }
-    region.file_.unlockByte(kJoining);
+    SharedHeader* const header = region.intactHeader(reason);
+    if (!region.lock(header, error)) return false;
+#if defined(_WIN32)
+    constexpr bool kIsWindows = true;
+#else
+    constexpr bool kIsWindows = false;
+#endif
+    if ((kIsWindows || header == nullptr) && region.isUsed(header)) {
+      return error.fail("the shared file %s is in use", path);
+    }
+    bool removed = false;
+    if (file.isAt(path)) {
+      if (header != nullptr) header->isRemoved.store(1);
+      removed = SharedFile::unlink(path, error);
+      if (header != nullptr && error) header->isRemoved.store(0);
+    }
+    file.unlock();
     return removed;
   }
 
@@ -161,31 +178,49 @@ class SharedRegion {
   // How long a limiter waits for one that joins or removes the file.
   static constexpr double kJoiningSeconds = 5;
   static constexpr uint32_t kNoSlot = kAttachSlots;
-  // The bytes of the file that are locked: while a limiter joins or removes it, and for each slot.
-  static constexpr uint32_t kJoining = 0;
+  // The byte of the file that is locked while a slot is taken. The same in all layouts.
   static constexpr uint32_t byteOf(uint32_t slot) noexcept { return slot + 1; }
   // A lock word: the slot counted from 1, 16 bits of its generation, and a sequence number.
   static constexpr uint32_t slotOf(uint64_t word) noexcept {
     return static_cast<uint32_t>(word >> 48) - 1;
   }
 
+  static bool isSupported(SharedError& error) noexcept {
+    return sizeof(void*) >= 8 || error.fail("shared tables need a system with 64-bit addresses");
+  }
+
+  // Opens the file. If there is none, waits until no other process creates one, for as long as for
+  // a process that joins, and looks again: so all but one wait until there is a file.
+  SharedFile::Opened openOrLock(CreationLock& creation, SharedError& error) noexcept {
+    const double began = monotonicSeconds();
+    bool isLocked = false;
+    for (;;) {
+      const SharedFile::Opened opened = file_.open(path_, error);
+      if (opened != SharedFile::Opened::kAbsent) creation.unlock();
+      if (opened != SharedFile::Opened::kAbsent || isLocked) return opened;
+      isLocked = creation.tryLock(path_) || monotonicSeconds() - began >= kJoiningSeconds;
+      if (!isLocked) sleepMicroseconds(1000);
+    }
+  }
+
   template <class LayoutFor, class Prepare>
-  Progress found(const char* path, LayoutFor&& layoutFor, const Secret& secret, Prepare&& prepare,
+  Progress found(LayoutFor&& layoutFor, const Secret& secret, Prepare&& prepare,
                  SharedError& error) noexcept {
-    if (!create(path, layoutFor, secret, prepare, error)) return Progress::kFailed;
-    return progressOf(file_.link(path, error), error);
+    if (!create(layoutFor, secret, prepare, error)) return Progress::kFailed;
+    return progressOf(file_.link(path_, error), error);
   }
 
   // Creates a file without its path.
   template <class LayoutFor, class Prepare>
-  bool create(const char* path, LayoutFor&& layoutFor, const Secret& secret, Prepare&& prepare,
+  bool create(LayoutFor&& layoutFor, const Secret& secret, Prepare&& prepare,
               SharedError& error) noexcept {
     const SharedLayout* const layout = layoutFor(nullptr, error);
-    if (layout == nullptr || !file_.create(path, static_cast<size_t>(layout->totalBytes()),
+    if (layout == nullptr || !file_.create(path_, static_cast<size_t>(layout->totalBytes()),
                                            static_cast<size_t>(layout->namesAt()), error)) {
       return false;
     }
     header().found(*layout, secret);
+    header().file = file_.id();
     readLayout(*layout);
     if (prepare(error)) return true;
     file_.close();
@@ -198,57 +233,65 @@ class SharedRegion {
   }
 
   template <class LayoutFor, class Prepare, class Collect>
-  Progress join(const char* path, LayoutFor&& layoutFor, Prepare&& prepare, Collect&& collect,
+  Progress join(LayoutFor&& layoutFor, Prepare&& prepare, Collect&& collect,
                 SharedError& error) noexcept {
-    if (!openHeader(path, error)) return Progress::kFailed;
-    if (!lockJoining(path, error)) return Progress::kFailed;
-    const Progress progress = joinLocked(path, layoutFor, prepare, collect, error);
-    file_.unlockByte(kJoining);
+    if (!openHeader(error) || !lock(&header(), error)) return Progress::kFailed;
+    const Progress progress = joinLocked(layoutFor, prepare, collect, error);
+    file_.unlock();
     return progress;
   }
 
   template <class LayoutFor, class Prepare, class Collect>
-  Progress joinLocked(const char* path, LayoutFor&& layoutFor, Prepare&& prepare, Collect&& collect,
+  Progress joinLocked(LayoutFor&& layoutFor, Prepare&& prepare, Collect&& collect,
                       SharedError& error) noexcept {
-    if (!file_.isAt(path)) return Progress::kAgain;
+    if (!file_.isAt(path_)) return Progress::kAgain;
     if (header().isRemoved.load() != 0) {
       // The process that was removing it has ended.
-      SharedFile::unlink(path, error);
+      SharedFile::unlink(path_, error);
       return progressOf(false, error);
     }
     const SharedLayout* const layout = layoutFor(&this->layout(), error);
     if (layout == nullptr) return Progress::kFailed;
     SharedError reason;
     if (!header().agreesWith(*layout, reason)) {
-      error.fail("the shared file %s cannot be used: %s", path, reason.message);
+      error.fail("the shared file %s cannot be used: %s", path_, reason.message);
       return Progress::kFailed;
     }
+    if (!allocateCopy(*layout, error)) return Progress::kFailed;
     readLayout(*layout);
     const Boot boot = currentBoot();
     if (std::strncmp(boot.text, header().founding.boot.text, sizeof boot.text) == 0) {
       return Progress::kDone;
     }
     // The instants in the file are of another clock.
-    bool isUsed = false;
-    eachAttached([&](uint32_t, double) { isUsed = true; });
-    if (isUsed) {
-      error.fail("the shared file %s is used by processes with another monotonic clock", path);
+    if (isUsed(&header())) {
+      error.fail("the shared file %s is used by processes with another monotonic clock", path_);
       return Progress::kFailed;
     }
     collect();
-    return replace(path, layoutFor, prepare, error);
+    return replace(layoutFor, prepare, error);
+  }
+
+  // Allocates a copy of a file: writing to one of its holes would end the process if there is no
+  // room. Limiters would allocate what is behind namesAt() when they need it, but in a copy they
+  // find there what they have allocated in the original.
+  bool allocateCopy(const SharedLayout& layout, SharedError& error) noexcept {
+    const auto eager = static_cast<size_t>(layout.namesAt());
+    if (header().file == file_.id() && file_.allocatedBytes() >= eager) return true;
+    if (!file_.allocate(0, file_.size())) return file_.failForRoom(path_, file_.size(), error);
+    header().file = file_.id();
+    return true;
   }
 
   // Puts a new file in the place of the mapped one, which stays locked meanwhile: those who wait
   // for that lock find out that the path does not lead to it any more.
   template <class LayoutFor, class Prepare>
-  Progress replace(const char* path, LayoutFor&& layoutFor, Prepare&& prepare,
-                   SharedError& error) noexcept {
+  Progress replace(LayoutFor&& layoutFor, Prepare&& prepare, SharedError& error) noexcept {
     const Secret secret = header().secret(header().secretVersion.load());
     SharedFile former;
     former.swap(file_);
-    if (!create(path, layoutFor, secret, prepare, error)) return Progress::kFailed;
-    return progressOf(file_.replace(path, error), error);
+    if (!create(layoutFor, secret, prepare, error)) return Progress::kFailed;
+    return progressOf(file_.replace(path_, error), error);
   }
 
   // Copies what the addresses of shards depend on, because another process may change it.
@@ -262,25 +305,52 @@ class SharedRegion {
   }
 
   // Maps an opened file and checks its header.
-  bool openHeader(const char* path, SharedError& error) noexcept {
+  bool openHeader(SharedError& error) noexcept {
     SharedError reason;
-    if (file_.map(sizeof(SharedHeader), reason) && header().isIntact(file_.size(), reason)) {
-      return true;
+    if (file_.map(sizeof(SharedHeader), reason) && intactHeader(reason) != nullptr) return true;
+    return error.fail("the shared file %s cannot be used: %s", path_, reason.message);
+  }
+
+  // The header of a mapped file; nullptr if it is damaged or of another version.
+  SharedHeader* intactHeader(SharedError& reason) const noexcept {
+    if (file_.size() < sizeof(SharedHeader)) {
+      reason.fail("it is too short");
+      return nullptr;
     }
-    return error.fail("the shared file %s cannot be used: %s", path, reason.message);
+    return header().isIntact(file_.size(), reason) ? &header() : nullptr;
   }
 
   // Waits until no other limiter joins or removes the file.
-  bool lockJoining(const char* path, SharedError& error) noexcept {
+  bool lock(SharedHeader* header, SharedError& error) noexcept {
     const double began = monotonicSeconds();
     do {
-      if (file_.lockByte(kJoining)) return true;
+      if (file_.lock()) {
+        if (header != nullptr) header->joiner.store(processId());
+        return true;
+      }
       sleepMicroseconds(1000);
     } while (monotonicSeconds() - began < kJoiningSeconds);
+    const uint32_t joiner = header == nullptr ? 0 : header->joiner.load();
+    char process[32] = "another process";
+    if (joiner != 0) {
+      std::snprintf(process, sizeof process, "process %lu", static_cast<unsigned long>(joiner));
+    }
     return error.fail(
-        "another process has been joining or removing the shared file %s for seconds: it is "
-        "stopped, or gets no processor time",
-        path);
+        "%s has been joining or removing the shared file %s for seconds: it is stopped, or gets no "
+        "processor time",
+        process, path_);
+  }
+
+  // Whether a limiter is attached, of whatever version.
+  bool isUsed(const SharedHeader* header) const noexcept {
+    bool isUsed = false;
+#if defined(RELAY_LIMITER_NO_BYTE_LOCKS)
+    if (header != nullptr) eachAttached([&](uint32_t, double) { isUsed = true; });
+#else
+    static_cast<void>(header);
+    for (uint32_t i = 0; i < kAttachSlots && !isUsed; ++i) isUsed = file_.isByteLocked(byteOf(i));
+#endif
+    return isUsed;
   }
 
   // Takes a free slot. False if there is none.
@@ -318,11 +388,9 @@ class SharedRegion {
 
   bool copyPath(const char* path, SharedError& error) noexcept {
     const size_t size = std::strlen(path) + 1;
+    std::free(path_);
     path_ = static_cast<char*>(std::malloc(size));
-    if (path_ == nullptr) {
-      detach();
-      return error.failForMemory("no memory for the path %s", path);
-    }
+    if (path_ == nullptr) return error.failForMemory("no memory for the path %s", path);
     std::memcpy(path_, path, size);
     return true;
   }

@@ -92,8 +92,7 @@ class RuleConfig {
     const size_t bytes =
         roundUp(sizeof(RuleConfigHead) + textBytes + historySize * sizeof(double), kSharedBlock);
     if (region.file().allocate(offsetOf(region, version), bytes)) return true;
-    return error.failForMemory("there is no room for %llu bytes of rules in the shared file",
-                               static_cast<unsigned long long>(bytes));
+    return region.file().failForRoom(region.path(), bytes, error);
   }
 
   // Writes a version for which reserve() has made room. Call it while no other process writes.

@@ -148,7 +148,7 @@ class SharedRules : public RuleFile {
   uint64_t cleanup(double maxIdle, double budgetMs, double now, bool& isOutdated) noexcept {
     const bool isBounded = budgetMs < kInfinity;
     isOutdated = false;
-    if (isBounded && !beginCleaning()) return 0;
+    if (isBounded && !beginCleaning(budgetMs)) return 0;
     const double deadline = isBounded ? monotonicSeconds() + budgetMs / 1000 : kInfinity;
     if (!isBounded) nextCleaned_ = 0;
     uint64_t removed = 0;
@@ -168,7 +168,7 @@ class SharedRules : public RuleFile {
       ++nextCleaned_;
     } while (nextCleaned_ < shards_ && (!isBounded || monotonicSeconds() < deadline));
     if (nextCleaned_ >= shards_) nextCleaned_ = 0;
-    if (isBounded) region_.header().cleaner.store(0);
+    if (isBounded) endCleaning();
     return removed;
   }
   bool isCleaning() const noexcept { return nextCleaned_ > 0; }

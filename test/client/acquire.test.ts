@@ -6,25 +6,18 @@ import {
   PolicyLimiter,
   type PolicyLimiterOptions,
 } from 'relay-limiter/client';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { said } from './support.js';
+import { describe, expect, it, vi } from 'vitest';
+import { pass, said, useVirtualTime } from './support.js';
 
 const ONE_A_SECOND = [{ quota: 1, windowSeconds: 1 }];
 const DAY = 86_400;
 
-beforeEach(() => {
-  vi.useFakeTimers({ now: 1e9 });
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
+useVirtualTime();
 
 /** Returns a limiter on the virtual clock of the fake timers. */
 function limiterOf(options: Partial<PolicyLimiterOptions> = {}): PolicyLimiter {
   return new PolicyLimiter({ policies: ONE_A_SECOND, clock: () => Date.now() / 1000, ...options });
 }
-
-const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
 
 /** Returns a function that acquires, and the names of the calls that were served or rejected, in order. */
 function noting(limiter: PolicyLimiter) {

@@ -1,15 +1,10 @@
 // The circuit breaker of the nodes of UpstreamPool.
 
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { failing, learn, MANY, node, pass, poolOf, request, spread } from './pools.js';
-import { said } from './support.js';
+import { describe, expect, it } from 'vitest';
+import { failing, learn, MANY, node, poolOf, request, spread } from './pools.js';
+import { pass, said, useVirtualTime } from './support.js';
 
-beforeEach(() => {
-  vi.useFakeTimers();
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
+useVirtualTime();
 
 describe('the breaker of a node', () => {
   it('opens at the fifth failure in a row, and all requests go to other nodes', async () => {

@@ -1,18 +1,10 @@
 // The common limits of a PolicyLimiterGroup: how its keys share them.
 
 import { PolicyLimiterGroup, type PolicyLimiterGroupOptions } from 'relay-limiter/client';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { mostIn, type Sent } from './support.js';
+import { describe, expect, it } from 'vitest';
+import { mostIn, now, pass, type Sent, useVirtualTime } from './support.js';
 
-beforeEach(() => {
-  vi.useFakeTimers({ now: 1e9 });
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
-
-const now = () => Date.now() / 1000;
-const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
+useVirtualTime();
 
 /** Returns a group, and the requests that it sends, which end at once. */
 function sending(options: PolicyLimiterGroupOptions) {

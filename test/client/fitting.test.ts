@@ -2,18 +2,11 @@
 
 import fc from 'fast-check';
 import { PolicyLimiter, type PolicyLimiterOptions } from 'relay-limiter/client';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { left, said } from './support.js';
+import { describe, expect, it } from 'vitest';
+import { left, now, pass, said, useVirtualTime } from './support.js';
 
-beforeEach(() => {
-  vi.useFakeTimers();
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
+useVirtualTime();
 
-const now = () => Date.now() / 1000;
-const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
 const TEN: PolicyLimiterOptions['policies'] = [{ quota: 10, windowSeconds: 10 }];
 
 function limiterOf(more: Partial<PolicyLimiterOptions> = {}): PolicyLimiter {

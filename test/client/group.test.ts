@@ -6,20 +6,13 @@ import {
   PolicyLimiterGroup,
   type PolicyLimiterGroupOptions,
 } from 'relay-limiter/client';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { codeOf } from '../support/limiters.js';
-import { serveVirtually, virtualFetch } from './network.js';
-import { left, mostIn, type Sent, said } from './support.js';
+import { serveVirtually, virtualFetch, watched } from './network.js';
+import { left, mostIn, now, pass, type Sent, said, useVirtualTime } from './support.js';
 
-beforeEach(() => {
-  vi.useFakeTimers({ now: 1e9 });
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
+useVirtualTime();
 
-const now = () => Date.now() / 1000;
-const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
 const groupOf = (options: PolicyLimiterGroupOptions = {}) =>
   new PolicyLimiterGroup({ algorithm: 'sliding', clock: now, random: () => 0, ...options });
 
@@ -158,6 +151,74 @@ describe('PolicyLimiterGroup', () => {
     const last = common.acquire();
     await pass(2);
     await expect(last).resolves.toMatchObject({ cost: 1 });
+  });
+
+  it('is idle only when all limiters are, whichever begin meanwhile', async () => {
+    const group = groupOf({ policies: [{ quota: 5, windowSeconds: 1 }] });
+    const a = await group.acquire({ key: 'a' });
+    const outcome = watched(group.idle().then(() => 'idle'));
+    const b = await group.acquire({ key: 'b' });
+    a.release();
+    await pass(1);
+    expect(outcome).toEqual({});
+    b.release();
+    await pass(0);
+    expect(outcome).toEqual({ resolved: 'idle' });
+  });
+
+  it.each(['close', 'drain'] as const)(
+    'accepts no calls after %s, by any of its limiters',
+    async (end) => {
+      const group = groupOf({ policies: [{ quota: 5, windowSeconds: 1 }] });
+      const before = group.limiter('a');
+      await group[end]();
+      for (const limiter of [before, group.limiter('a'), group.limiter('new')]) {
+        expect(limiter.tryAcquire()).toBe(false);
+        await expect(limiter.acquire()).rejects.toMatchObject({ code: 'ERR_LIMITER_CLOSED' });
+      }
+    },
+  );
+
+  it('leaves no call waiting for the common limits when it is closed', async () => {
+    const group = groupOf({ common: [{ quota: 1, windowSeconds: 1 }] });
+    void group.acquire({ key: 'a' });
+    const waiting = group.acquire({ key: 'b' });
+    group.close();
+    await expect(waiting).rejects.toMatchObject({ code: 'ERR_LIMITER_CLOSED' });
+    expect(group.state().common).toMatchObject({ waiting: 0 });
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('may bound the leases of each key, and of all keys together', async () => {
+    const policies = [{ quota: 100, windowSeconds: 1 }];
+    const group = groupOf({ policies, maxConcurrent: 2, common: { policies, maxConcurrent: 3 } });
+    const running: string[] = [];
+    const most = { a: 0, b: 0, all: 0 };
+    const work = async (key: 'a' | 'b') => {
+      running.push(key);
+      most.all = Math.max(most.all, running.length);
+      most[key] = Math.max(most[key], running.filter((other) => other === key).length);
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      running.splice(running.indexOf(key), 1);
+    };
+    const done: string[] = [];
+    for (let n = 0; n < 12; n += 1) {
+      const key = n % 2 === 0 ? 'a' : 'b';
+      void group.run(() => work(key).then(() => done.push(key)), { key });
+    }
+    await pass(4);
+    expect(done).toHaveLength(12);
+    expect(most).toEqual({ a: 2, b: 2, all: 3 });
+  });
+
+  it.each([
+    [{ policies: [] }, 'policies must be'],
+    [{}, 'policies must be'],
+    ['10/s', 'the options of common must be'],
+    [{ policies: [{ quota: 1, windowSeconds: 1 }], maxConcurrent: 0 }, 'maxConcurrent must be'],
+    [{ policies: [{ quota: 1, windowSeconds: 1 }], maxQueue: 1 }, 'unknown option "maxQueue"'],
+  ])('must not have the common limits %j', (common, message) => {
+    expect(() => groupOf({ common } as object)).toThrow(message);
   });
 
   it('accepts only keys that are strings, and leases of its own', async () => {

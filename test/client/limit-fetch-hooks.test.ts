@@ -6,24 +6,18 @@ import {
   limitInterceptor,
   PolicyLimiter,
 } from 'relay-limiter/client';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import {
   good,
-  pass,
   virtualPoolOf as poolOf,
   refusingVirtually as refusing,
   serveVirtually as serve,
   virtualFetch,
   watched,
 } from './network.js';
-import { hastyLimiter, left, NOW, plenty, said } from './support.js';
+import { hastyLimiter, left, NOW, pass, plenty, said, useVirtualTime } from './support.js';
 
-beforeEach(() => {
-  vi.useFakeTimers();
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
+useVirtualTime();
 
 describe('the option read of limitFetch', () => {
   it('replaces the reading of headers, and may read the body', async () => {

@@ -1,27 +1,21 @@
 // limitFetch on a virtual clock and virtual servers: what it reads of responses, costs, nodes and options.
 
 import { limitFetch, PolicyLimiter, UpstreamPool } from 'relay-limiter/client';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { manualClock } from '../support/limiters.js';
 import {
   good,
-  pass,
   virtualPoolOf as poolOf,
   serveVirtually as serve,
   virtualFetch,
   watched,
 } from './network.js';
-import { plenty } from './support.js';
+import { pass, plenty, useVirtualTime } from './support.js';
 
 type Fetch = typeof fetch;
 
 // The fake timers also replace the default clock of limiters.
-beforeEach(() => {
-  vi.useFakeTimers();
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
+useVirtualTime();
 
 describe('limitFetch', () => {
   /** Returns the delay of a limiter in seconds after such a response. */

@@ -2,28 +2,22 @@
 
 import { getEventListeners } from 'node:events';
 import { limitFetch, PolicyLimiter, UpstreamPool } from 'relay-limiter/client';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import {
   good,
   never,
-  pass,
   virtualPoolOf as poolOf,
   refusingVirtually as refusing,
   serveVirtually as serve,
   virtualFetch,
   watched,
 } from './network.js';
-import { hastyLimiter, NOW, plenty } from './support.js';
+import { hastyLimiter, NOW, pass, plenty, useVirtualTime } from './support.js';
 
 type Fetch = typeof fetch;
 
 // The fake timers also replace the default clock of limiters.
-beforeEach(() => {
-  vi.useFakeTimers();
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
+useVirtualTime();
 
 describe('limitFetch', () => {
   it('takes quota for each request and waits for it', async () => {

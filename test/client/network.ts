@@ -1,7 +1,7 @@
 // Servers without sockets, for the tests of the client, and a fetch that calls them in this process.
 
 import { UpstreamPool } from 'relay-limiter/client';
-import { afterEach, vi } from 'vitest';
+import { afterEach } from 'vitest';
 import { seeded } from '../support/random.js';
 
 export interface Received {
@@ -59,9 +59,6 @@ export function refusingVirtually(
 ): Answer {
   return (_, at) => (at < times ? new Response('no', { status, headers }) : good());
 }
-
-/** Moves the virtual clock of the fake timers. */
-export const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
 
 /** Returns a pool with these servers as nodes. */
 export function virtualPoolOf(servers: VirtualServer[], quota = 1000): UpstreamPool {

@@ -2,9 +2,9 @@
 
 import { PassThrough, Readable } from 'node:stream';
 import { limitFetch, PolicyLimiter } from 'relay-limiter/client';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { pass, watched } from './network.js';
-import { plenty, spent } from './support.js';
+import { describe, expect, it, vi } from 'vitest';
+import { watched } from './network.js';
+import { pass, plenty, spent, useVirtualTime } from './support.js';
 
 type Fetch = typeof fetch;
 
@@ -15,12 +15,7 @@ interface Given {
 }
 
 // The fake timers also replace the default clock of limiters.
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance', 'Date'] });
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
+useVirtualTime({ toFake: ['setTimeout', 'clearTimeout', 'performance', 'Date'] });
 
 /** A response as node-fetch has it: its body is a stream of Node, which `clone` reads too. */
 class NodeFetchResponse {

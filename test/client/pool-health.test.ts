@@ -2,17 +2,12 @@
 // how requests are sent.
 
 import { limitFetch, type UpstreamPool } from 'relay-limiter/client';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { never, serveVirtually, virtualFetch, virtualPoolOf } from './network.js';
-import { learn, MANY, node, now, pass, poolOf, request } from './pools.js';
-import { said } from './support.js';
+import { learn, MANY, node, poolOf, request } from './pools.js';
+import { now, pass, said, useVirtualTime } from './support.js';
 
-beforeEach(() => {
-  vi.useFakeTimers();
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
+useVirtualTime();
 
 /** Sends `rate` requests per second for `seconds`. `answer` returns seconds and a status, or null for no answer. */
 async function load(

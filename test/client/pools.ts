@@ -1,12 +1,9 @@
 // Shared by the tests of UpstreamPool: pools on the virtual clock of the fake timers, and requests to their nodes.
 
 import { type NodeFile, UpstreamPool, type UpstreamPoolOptions } from 'relay-limiter/client';
-import { expect, vi } from 'vitest';
+import { expect } from 'vitest';
 import { seeded } from '../support/random.js';
-import { said } from './support.js';
-
-export const now = () => Date.now() / 1000;
-export const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
+import { now, said } from './support.js';
 
 /** Returns a pool of nodes with those quotas, on the virtual clock of the fake timers. */
 export function poolOf(

@@ -95,6 +95,36 @@ describe('presets.github', () => {
     expect(mock.refused).toEqual([]);
   });
 
+  it('has at most 100 requests under way, of all resources together', async () => {
+    let underWay = 0;
+    const mock = mockOf((_, refuse) => {
+      if (underWay <= 100) return json({});
+      refuse();
+      return json({ message: 'You have exceeded a secondary rate limit.' }, 403);
+    });
+    const call = limitedBy({
+      ...mock,
+      fetch: async (input, init) => {
+        underWay += 1;
+        return mock.fetch(input, init).finally(() => {
+          underWay -= 1;
+        });
+      },
+    });
+    const query = post({ query: '{ viewer { login } }' }, '/graphql');
+    // So many good answers that neither resource is limited by their number any more.
+    await runAll(
+      repeat(40, (n) => call(n % 2 === 0 ? {} : query)),
+      10,
+    );
+    const { statuses } = await runAll(
+      repeat(300, (n) => call(n % 2 === 0 ? {} : query)),
+      60,
+    );
+    expect(statuses).toEqual(all(300));
+    expect(mock.refused).toEqual([]);
+  });
+
   it('waits a minute after a secondary refusal that gives no time', async () => {
     const at: number[] = [];
     const mock = mockOf(() => {

@@ -1,18 +1,12 @@
 // PolicyLimiter.run and wrap, bounds of what runs and waits, the end of a limiter, and its events.
 
 import { type LimiterEvent, PolicyLimiter, type PolicyLimiterOptions } from 'relay-limiter/client';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { codeOf } from '../support/limiters.js';
-import { said } from './support.js';
+import { pass, said, useVirtualTime } from './support.js';
 
-beforeEach(() => {
-  vi.useFakeTimers({ now: 1e9 });
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
+useVirtualTime();
 
-const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
 const sleep = (seconds: number) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 /** Returns a limiter on the virtual clock of the fake timers. */
@@ -169,6 +163,31 @@ describe('a full queue', () => {
     expect(served).toEqual(['now', 'a', 'b', 'c', 'high', 'd']);
   });
 
+  it('serves the call that gets the place of an aborted one at once if it is the first now', async () => {
+    const limiter = limiterOf({
+      policies: [{ quota: 2, windowSeconds: 4 }],
+      maxQueue: 2,
+      onFull: 'wait',
+    });
+    limiter.tryAcquire();
+    await pass(2);
+    limiter.tryAcquire();
+    const abort = new AbortController();
+    const served: string[] = [];
+    void limiter.acquire({ cost: 2 }).then(() => served.push('large'));
+    const aborted = limiter.acquire({ cost: 2, signal: abort.signal });
+    void limiter.acquire({ priority: 9 }).then(() => served.push('urgent'));
+    abort.abort('enough');
+    await expect(aborted).rejects.toBe('enough');
+    await pass(1.999);
+    expect(served).toEqual([]);
+    // The first unit is free again, the second one two seconds later.
+    await pass(0.001);
+    expect(served).toEqual(['urgent']);
+    await pass(4);
+    expect(served).toEqual(['urgent', 'large']);
+  });
+
   it('drops calls that wait for a place by their signals and deadlines', async () => {
     const limiter = full({ onFull: 'wait' });
     limiter.tryAcquire();
@@ -278,6 +297,16 @@ describe('the events of PolicyLimiter', () => {
     for (const lease of await Promise.all(leases)) lease.release();
     limiter.update(said(), 200);
     expect(seen.slice(2)).toEqual([['idle', {}]]);
+  });
+
+  it('tell of the end of all work once if close rejects many calls', async () => {
+    const limiter = limiterOf({ policies: [{ quota: 1, windowSeconds: 60 }] });
+    limiter.tryAcquire();
+    const seen = noting(limiter);
+    const waiting = [limiter.acquire(), limiter.acquire(), limiter.acquire()];
+    limiter.close();
+    for (const call of waiting) await expect(call).rejects.toThrow('closed');
+    expect(seen.slice(3)).toEqual([['idle', {}]]);
   });
 
   it('tell of refusals, blocks that become longer, and the first good answer', async () => {

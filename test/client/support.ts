@@ -3,9 +3,29 @@
 import fc from 'fast-check';
 import { type Lease, PolicyLimiter, type PolicyLimiterOptions } from 'relay-limiter/client';
 import type { RateLimitInfo, ServiceLimit } from 'relay-limiter/headers';
+import { afterEach, beforeEach, vi } from 'vitest';
 import { type ManualClock, manualClock } from '../support/limiters.js';
 
 export type Quota = PolicyLimiterOptions['policies'][number];
+
+/**
+ * Fakes timers and clocks in each test of the file that calls it, at an instant with whole seconds. The time stands still
+ * until a test lets it pass.
+ */
+export function useVirtualTime(options: Parameters<typeof vi.useFakeTimers>[0] = { now: 1e9 }) {
+  beforeEach(() => {
+    vi.useFakeTimers(options);
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+}
+
+/** Returns the seconds since 1970 of the virtual time. */
+export const now = (): number => Date.now() / 1000;
+
+/** Lets the virtual time pass, and what is due happen. */
+export const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
 
 /** Returns a limiter on a clock that stands still until the test sets it. Its wall clock stands still too. */
 export function limited(

@@ -1,15 +1,10 @@
 // UpstreamPool: which node a request goes to.
 
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { failing, learn, MANY, node, now, pass, poolOf, request, spread } from './pools.js';
-import { said } from './support.js';
+import { describe, expect, it } from 'vitest';
+import { failing, learn, MANY, node, poolOf, request, spread } from './pools.js';
+import { now, pass, said, useVirtualTime } from './support.js';
 
-beforeEach(() => {
-  vi.useFakeTimers();
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
+useVirtualTime();
 
 describe('UpstreamPool', () => {
   it('spreads requests evenly over nodes without a history', async () => {

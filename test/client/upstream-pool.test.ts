@@ -2,17 +2,12 @@
 
 import fc from 'fast-check';
 import type { Lease } from 'relay-limiter/client';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { codeOf } from '../support/limiters.js';
-import { MANY, node, now, pass, poolOf } from './pools.js';
-import { left, mostIn, type Sent, said } from './support.js';
+import { MANY, node, poolOf } from './pools.js';
+import { left, mostIn, now, pass, type Sent, said, useVirtualTime } from './support.js';
 
-beforeEach(() => {
-  vi.useFakeTimers();
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
+useVirtualTime();
 
 describe('a lease of UpstreamPool', () => {
   it('counts as under way until it ends for the first time', async () => {

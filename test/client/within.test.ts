@@ -1,20 +1,12 @@
 // The option `within`: limiters whose requests take the quota of another limiter too, at the same moment.
 
 import { PolicyLimiter, type PolicyLimiterOptions } from 'relay-limiter/client';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { codeOf } from '../support/limiters.js';
 import { seeded } from '../support/random.js';
-import { left, mostIn, type Sent, said } from './support.js';
+import { left, mostIn, now, pass, type Sent, said, useVirtualTime } from './support.js';
 
-beforeEach(() => {
-  vi.useFakeTimers({ now: 1e9 });
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
-
-const now = () => Date.now() / 1000;
-const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
+useVirtualTime();
 
 /** Returns a limiter of one policy on the virtual clock of the fake timers. */
 function limiterOf(

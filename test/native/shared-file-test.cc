@@ -1,71 +1,24 @@
 // Shared files that are hostile, damaged or too large, processes that end or stop while they hold a
 // shard, and a comparison of shared with private limiters. .ci/run builds it with sanitizers.
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
-#include <sys/file.h>
-#include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
-#include <functional>
 #include <random>
 #include <vector>
 
 #include "../../native/limiters/snapshot-walk.h"
-#include "shared-limiters.h"
+#include "shared-file-processes.h"
+#include "shared-file-room.h"
 
 namespace {
 
-constexpr RateLimiterConfig kRate{10, 20, kInfinity, 1000};
-constexpr double kNow = 1000;
-
-Verdict checkRate(SharedRate& limiter, unsigned peer, double now = kNow, double cost = 1) {
-  TestKey key(peer);
-  Key copy = key.key();
-  SharedBucketCheck<SharedRate> check{cost, now};
-  return checkShared(limiter, copy, check);
-}
-
-// Attaches with this config, which must fail with this code and text.
-template <class Limiter = SharedRate, class Config = RateLimiterConfig>
-void requireRefusal(const char* path, const char* text, const Config& config = kRate,
-                    const char* code = "ERR_LIMITER_SHARED") {
-  Limiter limiter(config);
-  SharedError error;
-  const bool attached = limiter.attach(path, kSecret, error);
-  if (!attached && std::strcmp(error.code, code) == 0 &&
-      std::strstr(error.message, text) != nullptr && std::strstr(error.message, path) != nullptr) {
-    return;
-  }
-  std::fprintf(stderr, "%s: %s, not %s\n", attached ? "attached" : error.code, error.message, text);
-  require(false, "an unsafe file is refused");
-}
-
-void createFile(const TestFile& file) {
-  SharedRate limiter(kRate);
-  attach(limiter, file);
-  checkRate(limiter, 1);
-}
-
-std::string contentOf(const char* path) {
-  std::string content;
-  const int file = open(path, O_RDONLY);
-  char bytes[4096];
-  for (ssize_t n; (n = read(file, bytes, sizeof bytes)) > 0;) {
-    content.append(bytes, static_cast<size_t>(n));
-  }
-  close(file);
-  return content;
-}
+enum class Removal { kRefused, kAllowed };
 
 // Changes a file of which nobody has an attachment, and requires that it is refused and stays as it
-// is.
-void requireRefusalAfter(const char* text, const std::function<void(int file)>& change) {
+// is, unless it is removed: as long as it begins as our files do, it is ours.
+void requireRefusalAfter(const char* text, Removal removal,
+                         const std::function<void(int file)>& change) {
   TestFile file;
   createFile(file);
   const int descriptor = open(file.path(), O_RDWR);
@@ -74,7 +27,12 @@ void requireRefusalAfter(const char* text, const std::function<void(int file)>& 
   const std::string before = contentOf(file.path());
   requireRefusal(file.path(), text);
   SharedError error;
-  require(!SharedRegion::remove(file.path(), error) && error, "such a file is not removed");
+  const bool isRemoved = SharedRegion::remove(file.path(), error);
+  if (removal == Removal::kAllowed) {
+    require(isRemoved && !error && access(file.path(), F_OK) != 0, "our file is removed");
+    return;
+  }
+  require(!isRemoved && error, "such a file is not removed");
   require(contentOf(file.path()) == before, "such a file stays as it is");
 }
 
@@ -110,11 +68,14 @@ void testUnsafeFiles() {
     require(chown(file.path(), 12345, 12345) == 0, "root gives a file away");
     requireRefusal(file.path(), "another user");
   }
-  requireRefusalAfter("mode is not 0600", [](int file) { fchmod(file, 0640); });
-  requireRefusalAfter("too short", [](int file) { require(ftruncate(file, 0) == 0, "cut"); });
-  requireRefusalAfter("too short", [](int file) { require(ftruncate(file, 100) == 0, "cut"); });
-  requireRefusalAfter("too short", [](int file) { require(ftruncate(file, 100000) == 0, "cut"); });
-  requireRefusalAfter("too long",
+  requireRefusalAfter("mode is not 0600", Removal::kRefused, [](int file) { fchmod(file, 0640); });
+  requireRefusalAfter("too short", Removal::kRefused,
+                      [](int file) { require(ftruncate(file, 0) == 0, "cut"); });
+  requireRefusalAfter("too short", Removal::kAllowed,
+                      [](int file) { require(ftruncate(file, 100) == 0, "cut"); });
+  requireRefusalAfter("too short", Removal::kAllowed,
+                      [](int file) { require(ftruncate(file, 100000) == 0, "cut"); });
+  requireRefusalAfter("too long", Removal::kAllowed,
                       [](int file) { require(ftruncate(file, 100 << 20) == 0, "longer"); });
   const auto write = [](size_t offset, const void* bytes, size_t size) {
     return [=](int file) {
@@ -122,26 +83,28 @@ void testUnsafeFiles() {
               "a file is changed");
     };
   };
-  requireRefusalAfter("not created by relay-limiter", write(0, "x", 1));
+  requireRefusalAfter("not created by relay-limiter", Removal::kRefused, write(0, "x", 1));
   const uint32_t version = kSharedLayout + 1;
-  requireRefusalAfter("another version",
+  requireRefusalAfter("another version", Removal::kAllowed,
                       write(offsetof(SharedHeader::Founding, version), &version, sizeof version));
   const uint32_t order = 0x04030201;
-  requireRefusalAfter("byte order",
+  requireRefusalAfter("byte order", Removal::kAllowed,
                       write(offsetof(SharedHeader::Founding, byteOrder), &order, sizeof order));
   const uint32_t word = 4;
-  requireRefusalAfter("word size",
+  requireRefusalAfter("word size", Removal::kAllowed,
                       write(offsetof(SharedHeader::Founding, wordBytes), &word, sizeof word));
   const uint64_t shards = 1 << 20;
   requireRefusalAfter(
-      "damaged", write(offsetof(SharedHeader::Founding, layout) + offsetof(SharedLayout, shards),
-                       &shards, sizeof shards));
+      "damaged", Removal::kAllowed,
+      write(offsetof(SharedHeader::Founding, layout) + offsetof(SharedLayout, shards), &shards,
+            sizeof shards));
   std::mt19937 random(1);
   std::vector<unsigned char> bytes(200000);
   for (auto& byte : bytes) byte = static_cast<unsigned char>(random());
-  requireRefusalAfter("not created by relay-limiter", write(0, bytes.data(), bytes.size()));
+  requireRefusalAfter("not created by relay-limiter", Removal::kRefused,
+                      write(0, bytes.data(), bytes.size()));
   // An intact start of the header.
-  requireRefusalAfter("damaged", write(64, bytes.data(), 4000));
+  requireRefusalAfter("damaged", Removal::kAllowed, write(64, bytes.data(), 4000));
 }
 
 void testDisagreement() {
@@ -206,6 +169,25 @@ void testRemoval() {
   require(later.region().isDetached(), "a removal by others is seen");
 }
 
+// Limiters of another version are told nothing, so it is not removed while they use it.
+void testRemovalOfAnotherLayout() {
+  TestFile file;
+  SharedError error;
+  {
+    SharedRate old(kRate);
+    attach(old, file);
+    old.region().header().founding.version = kSharedLayout + 1;
+#if !defined(RELAY_LIMITER_NO_BYTE_LOCKS)
+    require(!SharedRegion::remove(file.path(), error), "a file in use stays");
+    require(std::strstr(error.message, "in use") != nullptr, "the error says so");
+    require(!old.region().isDetached(), "the file has its path");
+#endif
+  }
+  SharedError unset;
+  require(SharedRegion::remove(file.path(), unset) && !unset, "an unused file is removed");
+  attach(*std::make_unique<SharedRate>(kRate), file);
+}
+
 void testBoot() {
   TestFile file;
   SharedRate old(kRate);
@@ -263,155 +245,6 @@ void testBansAfterBoot() {
               statistics.violations.value() == 0,
           "nothing else is kept");
   stateOf(later);
-}
-
-void testSlots() {
-  struct rlimit files;
-  getrlimit(RLIMIT_NOFILE, &files);
-  files.rlim_cur = files.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &files);
-  if (files.rlim_cur < kAttachSlots + 100) return;
-  TestFile file;
-  std::vector<std::unique_ptr<SharedRate>> limiters;
-  for (unsigned i = 0; i < kAttachSlots; ++i) {
-    limiters.emplace_back(new SharedRate(kRate));
-    attach(*limiters.back(), file);
-  }
-  requireRefusal(file.path(), "1024 limiters already");
-  unsigned count = 0;
-  limiters[0]->region().eachAttached([&](uint32_t pid, double) {
-    require(pid == static_cast<uint32_t>(getpid()), "an attached limiter has a process");
-    ++count;
-  });
-  require(count == kAttachSlots, "all limiters are listed");
-  limiters.pop_back();
-  SharedRate limiter(kRate);
-  attach(limiter, file);
-}
-
-// Runs `use` in a child.
-pid_t inChild(const std::function<void()>& use) {
-  const pid_t child = fork();
-  if (child != 0) return child;
-  use();
-  _exit(0);
-}
-
-// A child attaches, locks the shard of a peer, and calls `use`.
-pid_t holdShard(const TestFile& file, const std::function<void()>& use) {
-  return inChild([&] {
-    SharedRate own(kRate);
-    attach(own, file);
-    TestKey key(1);
-    Key copy = key.key();
-    SharedRate::Visit visit(own, copy, Patience::kShort);
-    use();
-  });
-}
-
-void testDeadHolder() {
-  TestFile file;
-  SharedRate limiter(kRate);
-  attach(limiter, file);
-  checkRate(limiter, 1);
-  const pid_t child = holdShard(file, [] { _exit(0); });
-  waitpid(child, nullptr, 0);
-  require(checkRate(limiter, 1) == Verdict::kAllowed, "the lock of a dead process is taken over");
-  stateOf(limiter);
-  // The one that cleans up may end as well.
-  waitpid(inChild([&] {
-            SharedRate own(kRate);
-            attach(own, file);
-            own.region().header().cleaner.store(own.region().nextWord());
-          }),
-          nullptr, 0);
-  require(limiter.cleanup(0, 1000, kNow + 100) == 1, "another one cleans up");
-}
-
-void testStoppedHolder() {
-  for (const int ending : {SIGCONT, SIGKILL}) {
-    TestFile file;
-    SharedRate limiter(kRate);
-    attach(limiter, file);
-    checkRate(limiter, 1);
-    const pid_t child = holdShard(file, [] { raise(SIGSTOP); });
-    int status;
-    require(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status), "a child stops");
-    for (int i = 0; i < 100; ++i) {
-      require(checkRate(limiter, 1) == Verdict::kStalled, "the shard is stalled");
-    }
-    require(limiter.stalledBy() == static_cast<uint32_t>(child), "its holder is named");
-    require(!limiter.removePeer(TestKey(1).key()) && !limiter.clear(), "other calls fail");
-    SharedStatistics statistics;
-    require(!limiter.readStatistics(statistics), "statistics would be wrong");
-    unsigned others = 0;
-    for (unsigned peer = 2; peer < 50; ++peer) {
-      others += checkRate(limiter, peer) == Verdict::kAllowed;
-    }
-    require(others > 0, "peers of other shards are checked");
-    limiter.cleanup(kInfinity, kInfinity, kNow);
-    kill(child, ending);
-    waitpid(child, &status, 0);
-    require(WIFEXITED(status) == (ending == SIGCONT), "the child ends");
-    require(checkRate(limiter, 1) == Verdict::kAllowed, "the shard is not stalled any more");
-    limiter.readStatistics(statistics);
-    require(statistics.violations.value() == 0, "a stalled check is no violation");
-    stateOf(limiter);
-  }
-}
-
-size_t pathsBeginningWith(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  size_t count = 0;
-  DIR* folder = opendir(path.substr(0, slash).c_str());
-  while (const dirent* entry = readdir(folder)) {
-    count += std::strncmp(entry->d_name, path.c_str() + slash + 1, path.size() - slash - 1) == 0;
-  }
-  closedir(folder);
-  return count;
-}
-
-// A process that is killed while it creates a file leaves nothing behind for long.
-void testKilledCreator() {
-  TestFile file;
-  const std::string path = file.path();
-  const auto create = [&](const auto& prepare) {
-    waitpid(inChild([&] {
-              SharedRegion region;
-              SharedError error;
-              const SharedLayout layout = SharedRate(kRate).layout();
-              const auto layoutFor = [&](const SharedLayout*, SharedError&) { return &layout; };
-              region.attach(
-                  file.path(), layoutFor, kSecret, prepare, [] {}, error);
-            }),
-            nullptr, 0);
-  };
-  create([](SharedError&) -> bool { _exit(0); });
-#if defined(RELAY_LIMITER_NO_TMPFILE)
-  require(pathsBeginningWith(path) == 1, "a temporary path is left");
-#else
-  require(pathsBeginningWith(path) == 0, "a file without a path leaves nothing");
-#endif
-  // As a creator that lives, and a file that only looks similar.
-  const std::string locked = path + ".7-f.new";
-  const std::string other = path + ".7-g.new";
-  const int lockedFile = open(locked.c_str(), O_RDWR | O_CREAT, 0600);
-  require(flock(lockedFile, LOCK_EX) == 0, "a file is locked");
-  close(open(other.c_str(), O_RDWR | O_CREAT, 0600));
-  create([](SharedError&) { return true; });
-  require(pathsBeginningWith(path) == 3, "only the path without a creator is removed");
-  // The creator was killed when the file had its path, but also the temporary one.
-  const std::string second = path + ".8-a.new";
-  require(link(file.path(), second.c_str()) == 0, "a file gets a second path");
-  {
-    SharedRate limiter(kRate);
-    attach(limiter, file);
-  }
-  require(pathsBeginningWith(path) == 3 && access(second.c_str(), F_OK) != 0,
-          "the temporary path is removed");
-  close(lockedFile);
-  unlink(locked.c_str());
-  unlink(other.c_str());
 }
 
 // Fills everything behind the header with random bytes, and uses it.
@@ -504,73 +337,27 @@ void testAllDamage() {
   }
 }
 
-// Mounts a file system of so many bytes that only this process sees, and calls `use` there. Does
-// nothing if the system does not allow that.
-void onSmallDisk(size_t bytes, const std::function<void(const std::string& path)>& use) {
-  const pid_t child = inChild([&] {
-    const std::string options = "mode=700,size=" + std::to_string(bytes);
-    const char* const folder = "/dev/shm";
-    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) _exit(2);
-    mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
-    if (mount("tmpfs", folder, "tmpfs", 0, options.c_str()) != 0) _exit(2);
-    use(std::string(folder) + "/relay-limiter-test");
-  });
-  int status;
-  waitpid(child, &status, 0);
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
-    std::puts("shared files: not tested on a full disk, because mounting is not allowed");
-    return;
-  }
-  require(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a full disk ends no process");
-}
-
-void testFullDisk() {
-  const size_t eager = SharedRate(kRate).layout().namesAt();
-  onSmallDisk(eager - 8192, [](const std::string& path) {
-    requireRefusal(path.c_str(), "bytes", kRate, "ERR_LIMITER_MEMORY");
-    require(access(path.c_str(), F_OK) != 0, "nothing is left behind");
-  });
-  // Room for a few keys.
-  onSmallDisk(eager + 3 * 4096, [](const std::string& path) {
-    SharedRate limiter(kRate);
-    SharedError error;
-    require(limiter.attach(path.c_str(), kSecret, error), "the file fits");
-    for (unsigned peer = 0; peer < 1000; ++peer) {
-      for (unsigned i = 0; i < 21; ++i) checkRate(limiter, peer);
-    }
-    SharedStatistics statistics;
-    require(limiter.readStatistics(statistics), "there are statistics");
-    require(statistics.violations.value() == 1000, "every violation is counted");
-    require(statistics.unnamed > 500 && statistics.unnamed < 1000, "some keys are not stored");
-    stateOf(limiter);
-  });
-  // A limit of the process instead of the disk.
-  const pid_t child = inChild([] {
-    const struct rlimit limit = {100000, 100000};
-    signal(SIGXFSZ, SIG_IGN);
-    setrlimit(RLIMIT_FSIZE, &limit);
-    TestFile file;
-    requireRefusal(file.path(), "bytes", kRate, "ERR_LIMITER_MEMORY");
-    require(access(file.path(), F_OK) != 0, "nothing is left behind");
-  });
-  int status;
-  require(waitpid(child, &status, 0) == child && status == 0, "a limit ends no process");
-}
-
 }  // namespace
 
 int main() {
+  StoppedJoiner stopped;
   testUnsafeFiles();
   testDisagreement();
   testSize();
   testRemoval();
+  testRemovalOfAnotherLayout();
   testBoot();
   testBansAfterBoot();
   testSlots();
   testDeadHolder();
+  testCleaners();
   testStoppedHolder();
   testKilledCreator();
   testAllDamage();
+  testInterruptedAllocation();
   testFullDisk();
+  testSimultaneousStart();
+  testCopyOnFullDisk();
+  stopped.end();
   std::puts("shared files: passed");
 }

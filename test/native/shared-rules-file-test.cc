@@ -14,6 +14,7 @@
 
 #include "../../native/shared/rule-snapshot.h"
 #include "shared-rules.h"
+#include "small-disk.h"
 
 namespace {
 
@@ -167,6 +168,30 @@ void testFailedUpdate() {
   SharedError error;
   require(publish(rules, 6, 4, error) == Entered::kYes && error, "more rules than there is room");
   require(check(rules, 1, kNow) == RuleAnswer::kAllowed, "a check is decided");
+}
+
+// Rules for which there is no room are an error with the path, the needed and the free bytes.
+void testUpdateOnFullDisk() {
+  onSmallDisk(size_t{16} << 20, [](const std::string&) {
+    TestFile file;
+    SharedRules rules;
+    attach(rules, file);
+    const std::string filler = fillDisk(file.path());
+    const std::string text(100'000, 'x');
+    const auto update = [&](SharedError& error) {
+      return publish(rules, 3, 4, error, {text.data(), text.size()}) == Entered::kYes;
+    };
+    SharedError error;
+    require(update(error) && error && std::strcmp(error.code, "ERR_LIMITER_MEMORY") == 0 &&
+                std::strstr(error.message, file.path()) != nullptr &&
+                std::strstr(error.message, "bytes, 0 are free") != nullptr,
+            "such an update fails");
+    require(rules.isCurrent() && rules.plan().slots[0] == 2, "the rules are as before");
+    require(check(rules, 1, kNow) == RuleAnswer::kAllowed, "a check is decided");
+    unlink(filler.c_str());
+    SharedError unset;
+    require(update(unset) && !unset, "the rules fit again");
+  });
 }
 
 // A step of a snapshot ends when the rules change, and no peer is left out.
@@ -469,6 +494,7 @@ int main() {
   testDamagedVersions();
   testDamage();
   testFailedUpdate();
+  testUpdateOnFullDisk();
   testSnapshotDuringUpdate();
   testOutdated();
   std::puts("files of shared rules: passed");

@@ -84,6 +84,14 @@ void testAll(const char* program, const std::string& path) {
   start(program, "create", path);
   require(countFiles(path + "*") == 1, "a killed creator leaves a temporary path");
   {
+    CreationLock lock;
+    CreationLock other;
+    require(lock.tryLock(path.c_str()), "a killed creator leaves no lock");
+    require(!other.tryLock(path.c_str()), "one process at a time creates a file");
+    lock.unlock();
+    require(other.tryLock(path.c_str()), "the next one may create it then");
+  }
+  {
     SharedRate one(kRate);
     attach(one, path);
     require(countFiles(path + "*") == 1, "the next creator removes it");

@@ -49,13 +49,19 @@ describe.runIf(TESTS_NATIVE && process.platform !== 'win32')('A file', () => {
     limiter.close();
   }
 
-  /** Expects that a limiter and removeShared refuse the path for this reason, and that nothing in the folder changes. */
-  function expectRefused(reason: string | RegExp): void {
+  /** Expects that a limiter refuses the path for this reason, and that nothing in the folder changes. */
+  function expectNotOpened(reason: string | RegExp): void {
     const before = readdirSync(folder);
     expect(() => open()).toThrow(reason);
     expect(codeOf(open)).toBe('ERR_LIMITER_SHARED');
-    expect(codeOf(() => removeShared(path))).toBe('ERR_LIMITER_SHARED');
     expect(readdirSync(folder)).toEqual(before);
+  }
+
+  /** The same, and that removeShared refuses it too. */
+  function expectRefused(reason: string | RegExp): void {
+    expectNotOpened(reason);
+    expect(codeOf(() => removeShared(path))).toBe('ERR_LIMITER_SHARED');
+    expect(existsSync(path)).toBe(true);
   }
 
   test('of a table is joined with what is in it, whoever made it', () => {
@@ -78,14 +84,33 @@ describe.runIf(TESTS_NATIVE && process.platform !== 'win32')('A file', () => {
     expect(readFileSync(path, 'latin1')).toBe(content);
   });
 
-  test('that was cut off, or lengthened, is refused', () => {
+  test('that was cut off, or lengthened, is refused, and removed as long as it can be known', () => {
     make();
     const { size } = statSync(path);
-    for (const length of [size - 1, size + 4096, 100_000, 4096, 1]) {
+    for (const length of [size - 1, size + 4096, 100_000, 4096, 8]) {
       truncateSync(path, length);
-      expectRefused(/too short|too long|damaged/);
+      expectNotOpened(/too short|too long|damaged/);
       expect(statSync(path).size).toBe(length);
+      expect(removeShared(path)).toBe(true);
+      expect(existsSync(path)).toBe(false);
+      make();
     }
+    truncateSync(path, 7);
+    expectRefused('too short');
+  });
+
+  test('of another version is removed once nobody uses it', () => {
+    const limiter = open();
+    const content = readFileSync(path);
+    // The version follows eight bytes that say whose file it is.
+    content.writeUInt32LE(content.readUInt32LE(8) + 1, 8);
+    writeFileSync(path, content);
+    expectNotOpened(/another version .* its layout is \d+, not \d+/);
+    expect(() => removeShared(path)).toThrow('is in use');
+    limiter.close();
+    limiter.close();
+    expect(removeShared(path)).toBe(true);
+    make();
   });
 
   test('with a damaged header is refused', () => {

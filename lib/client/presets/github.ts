@@ -15,12 +15,14 @@ export function github(): GroupPreset {
   return {
     group: {
       algorithm: 'sliding',
-      maxConcurrent: MAX_CONCURRENT,
-      common: [
-        { quota: 900, windowSeconds: 60, unit: 'points' },
-        { quota: 80, windowSeconds: 60, unit: 'content' },
-        { quota: 500, windowSeconds: 3600, unit: 'content' },
-      ],
+      common: {
+        policies: [
+          { quota: 900, windowSeconds: 60, unit: 'points' },
+          { quota: 80, windowSeconds: 60, unit: 'content' },
+          { quota: 500, windowSeconds: 3600, unit: 'content' },
+        ],
+        maxConcurrent: MAX_CONCURRENT,
+      },
     },
     fetch: { cost: costOf, key: resourceOf, read: readGitHub, isCommon: isSecondary },
   };

@@ -16,9 +16,9 @@ import {
 /** Functions that return options for the API of a vendor. */
 export interface Presets {
   /**
-   * Returns options for the REST and GraphQL APIs of GitHub: 900 points per minute and 80 content-creating requests per
-   * minute, 500 per hour, for all requests; the primary limit of each resource (core, search, graphql) as responses report
-   * it. A secondary refusal that gives no time blocks for a minute.
+   * Returns options for the REST and GraphQL APIs of GitHub: 900 points per minute, 80 content-creating requests per minute
+   * and 500 per hour, and 100 requests at a time, for all requests; the primary limit of each resource (core, search, graphql)
+   * as responses report it. A secondary refusal that gives no time blocks for a minute.
    */
   github(): GroupPreset;
   /**

@@ -77,28 +77,17 @@ export class RuleAsker {
     if (place !== undefined) table.unspend(place, slot, cost, generation);
   }
 
-  /** What is asked of all rules, without leases. */
-  all(
-    { ids, mask, program }: RuleQuestion,
-    tables: RuleTables | undefined,
-    now: number,
-  ): AskedRule[] {
+  /** What is asked of all rules in mode `strict`, without leases. */
+  all({ ids, mask, program }: RuleQuestion): AskedRule[] {
     const lookup = this.#lookup;
     lookup.collect(mask, program);
     const rules: AskedRule[] = [];
     for (let n = 0; n < lookup.count; n += 1) {
       const rule = lookup.rules[n] as RuleId;
       const scope = scopeOf(rule);
-      const slot = slotOf(rule);
-      const id = ids[scope] ?? '';
-      const table = tables?.of(scope);
-      const place = table?.find(id);
-      const own =
-        table === undefined || place === undefined
-          ? { known: 0, left: 0 }
-          : { known: table.leaseId(place, slot), left: table.left(place, slot, now) };
-      const cost = this.#judge.costOf(rule);
-      rules.push({ rule, scope, slot, id, cost, least: 0, most: 0, isReturned: true, ...own });
+      const asked = { rule, scope, slot: slotOf(rule), id: ids[scope] ?? '' };
+      const none = { least: 0, most: 0, known: 0, left: 0, isReturned: true };
+      rules.push({ ...asked, ...none, cost: this.#judge.costOf(rule) });
     }
     return rules;
   }
@@ -129,11 +118,10 @@ export class RuleAsker {
     question: RuleQuestion,
     rules: readonly AskedRule[],
     leaseId: number,
-    mode: 'decide' | 'peek',
   ): { keys: string[]; args: string[] } {
     const { leaseSeconds, shortLeaseSeconds } = this.#config;
     const lifetimes = [String(leaseSeconds), String(shortLeaseSeconds)];
-    const args = [this.#nodeId, String(leaseId), ...lifetimes, mode];
+    const args = [this.#nodeId, String(leaseId), ...lifetimes];
     const keys: string[] = [];
     for (const asked of rules) {
       keys.push(this.#buckets.key(asked.rule, asked.id));

@@ -24,6 +24,11 @@ export class RuleBuckets {
     this.#book = book;
   }
 
+  /** The number of scopes. */
+  get scopes(): number {
+    return this.#scopes.length;
+  }
+
   use(book: RuleBook): void {
     this.#book = book;
     this.#prefixes = [];

@@ -8,7 +8,7 @@
 // A key of a new peer gets no lease with its first check: many peers come once.
 
 import { detached } from '../../common/timers.js';
-import { MAX_RULES, type RuleAnswer } from '../../engine/rules.js';
+import type { RuleAnswer } from '../../engine/rules.js';
 import type { RuleVerdict } from '../../rules/types.js';
 import { verdict } from '../../rules/verdicts.js';
 import { KeyMap } from '../../tables/key-map.js';
@@ -22,6 +22,7 @@ import type { RuleBuckets } from './rule-buckets.js';
 import type { CostlyRule, RuleFailures } from './rule-failures.js';
 import { type RuleId, type RuleJudge, scopeOf, slotOf } from './rule-judge.js';
 import { COVERED, REFUSED, RuleLookup, UNCOVERED } from './rule-lookup.js';
+import { RulePeeks } from './rule-peeks.js';
 import { RuleReplies } from './rule-replies.js';
 import {
   type AskedRule,
@@ -54,9 +55,10 @@ export class RuleChecks {
   readonly #outcomeOf: (answer: RuleAnswer | undefined, question: RuleQuestion) => Outcome;
   /** By scope and key, the first request in flight that asks of it. */
   readonly #requests: readonly KeyMap<RuleRequest>[];
-  #inFlight = 0;
+  readonly #inFlight = new Set<RuleRequest>();
   #onIdle: (() => void)[] = [];
   readonly #lookup: RuleLookup;
+  readonly peeks: RulePeeks;
   readonly #asker: RuleAsker;
   readonly #replies: RuleReplies;
   readonly #clock: ReplyClock;
@@ -82,6 +84,12 @@ export class RuleChecks {
     const scopes = parts.config.scopes.length;
     this.#requests = Array.from({ length: scopes }, () => new KeyMap<RuleRequest>());
     this.#lookup = new RuleLookup(scopes, this.#judge, this.#buckets);
+    this.peeks = new RulePeeks({
+      ...parts,
+      lookup: this.#lookup,
+      inFlight: this.#inFlight,
+      now: () => this.#clock.readInReply(),
+    });
     this.#asker = new RuleAsker(
       parts.config,
       this.#store.nodeId,
@@ -167,19 +175,6 @@ export class RuleChecks {
     });
   }
 
-  /** Resolves with the used tokens of all rules of a check, after a call that changes nothing. */
-  async peek(question: RuleQuestion, now: number): Promise<Float64Array> {
-    writeCosts(question.costs);
-    const rules = this.#asker.all(question, this.#tables, now);
-    const used = new Float64Array(this.#config.scopes.length * MAX_RULES);
-    if (rules.length === 0) return used;
-    const { keys, args } = this.#asker.call(question, rules, 0, 'peek');
-    const reply = readCheckReply(await this.#store.run('check', keys, args), rules.length);
-    if (reply === undefined) throw invalidReplyError();
-    for (const [at, { rule }] of rules.entries()) used[rule] = reply.rules[at]?.used ?? 0;
-    return used;
-  }
-
   /** Returns what is on lease for a key; if a request is in flight, after its reply. */
   release(scope: number, id: string): void {
     const request = this.#requests[scope]?.get(id);
@@ -195,7 +190,7 @@ export class RuleChecks {
 
   /** Resolves when no request is in flight. */
   async whenIdle(): Promise<void> {
-    if (this.#inFlight > 0) await new Promise<void>((resolve) => this.#onIdle.push(resolve));
+    if (this.#inFlight.size > 0) await new Promise<void>((resolve) => this.#onIdle.push(resolve));
   }
 
   /** Takes the costs of a check (sign 1) without asking, or gives them back (sign -1). */
@@ -211,19 +206,6 @@ export class RuleChecks {
       const place = this.#tables.of(scope).find(id);
       if (place !== undefined) this.#tables.of(scope).forgive(place, slotOf(rule));
     }
-  }
-
-  /** The answer of a check of which the used tokens are known. Counts nothing. */
-  judgePeek({ mask, program, costs }: RuleQuestion, used: Float64Array): RuleAnswer | undefined {
-    writeCosts(costs);
-    this.#judge.begin(mask, program);
-    const lookup = this.#lookup;
-    lookup.collect(mask, program);
-    for (let n = 0; n < lookup.count; n += 1) {
-      const rule = lookup.rules[n] as RuleId;
-      this.#judge.setUsed(rule, used[rule] as number);
-    }
-    return this.#judge.conclude(true);
   }
 
   /** Whether a request for a key is in flight. */
@@ -268,7 +250,7 @@ export class RuleChecks {
   #request(question: RuleQuestion, check: Check | undefined, now: number): void {
     const tables = this.#tables;
     if (tables === undefined) {
-      const rules = this.#asker.all(question, this.#tables, now);
+      const rules = this.#asker.all(question);
       this.#send({ question, rules, spent: [], refused: [], check, now, leaseId: 0 });
       return;
     }
@@ -337,8 +319,8 @@ export class RuleChecks {
         if (this.#requests[scope]?.has(id) === false) this.#requests[scope]?.set(id, request);
       }
     }
-    this.#inFlight += 1;
-    const { keys, args } = this.#asker.call(question, rules, leaseId, 'decide');
+    this.#inFlight.add(request);
+    const { keys, args } = this.#asker.call(question, rules, leaseId);
     const answered = (text: string) => {
       this.#forget(request);
       const reply = readCheckReply(text, rules.length);
@@ -377,7 +359,8 @@ export class RuleChecks {
   }
 
   /** Decides the checks that have waited for a request. */
-  #ended({ waiting, releases }: RuleRequest): void {
+  #ended(request: RuleRequest): void {
+    const { waiting, releases } = request;
     if (waiting.length > 0) {
       // Detached: the reply came in the async context of the request's caller, the next request serves others.
       detached(() => {
@@ -385,8 +368,8 @@ export class RuleChecks {
       });
     }
     for (const release of releases) release();
-    this.#inFlight -= 1;
-    if (this.#inFlight === 0) for (const resolve of this.#onIdle.splice(0)) resolve();
+    this.#inFlight.delete(request);
+    if (this.#inFlight.size === 0) for (const resolve of this.#onIdle.splice(0)) resolve();
   }
 
   #failed({ question, check, spent }: RuleRequest, error: Error): void {

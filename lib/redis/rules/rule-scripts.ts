@@ -19,7 +19,7 @@ import { READ_CLOCK } from '../store/heartbeat-scripts.js';
 import { LEASED_SHARE } from '../store/limit.js';
 import { BEGIN, type Script } from '../store/limit-scripts.js';
 
-export type RuleScriptName = 'check' | 'settle' | 'release' | 'punish';
+export type RuleScriptName = 'check' | 'peek' | 'settle' | 'release' | 'punish';
 
 /** Seconds for which a key is kept longer than it is needed. */
 export const SPARE_SECONDS = 1;
@@ -126,10 +126,9 @@ local function report(bucket, mine, left)
 end
 `;
 
-// ARGV: the node (2), the number of its new leases (3, 0 if it does not lease), the lifetimes of leases (4) and of short ones
-// (5), and 'peek' to change nothing (6). Then for each key: rate, burst and slowest rate, whether the rule is on dry run,
-// whether the node gives back what it has left, the number of its lease and what is left of it, the cost, and the tokens to
-// lease: at least, and at most.
+// ARGV: the node (2), the number of its new leases (3, 0 if it does not lease), and the lifetimes of leases (4) and of short
+// ones (5). Then for each key: rate, burst and slowest rate, whether the rule is on dry run, whether the node gives back what
+// it has left, the number of its lease and what is left of it, the cost, and the tokens to lease: at least, and at most.
 //
 // A node that leases may admit the check later than now, so the cost is part of its lease: it is not refilled before the
 // lease has ended, or the node has asked again.
@@ -138,10 +137,10 @@ end
 // before the check, those leased now, whether what the node has left is part of that, and the lifetime of the lease.
 const CHECK = `${BUCKETS}
 local node, id = tonumber(ARGV[2]), tonumber(ARGV[3])
-local lifetime, short, isPeek = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == 'peek'
+local lifetime, short = tonumber(ARGV[4]), tonumber(ARGV[5])
 local buckets, isAllowed = {}, true
 for i, key in ipairs(KEYS) do
-  local rate, burst, slowest, dry, back, known, left, cost, least, most = string.match(ARGV[6 + i],
+  local rate, burst, slowest, dry, back, known, left, cost, least, most = string.match(ARGV[5 + i],
     '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
   burst = tonumber(burst)
   local bucket = load(key, tonumber(rate), burst, tonumber(slowest))
@@ -191,11 +190,26 @@ for i, key in ipairs(KEYS) do
       bucket.isChanged = true
     end
   end
-  if bucket.isChanged and not isPeek then save(key, bucket, lifetime) end
+  if bucket.isChanged then save(key, bucket, lifetime) end
   words[#words + 1] = text(before)
   words[#words + 1] = text(granted)
   words[#words + 1] = bucket.carried
   words[#words + 1] = text(seconds)
+end
+return table.concat(words, ' ')`;
+
+// Changes nothing. ARGV: the node (2), and for each key rate, burst and slowest rate. Replies for each key the tokens used,
+// with those on lease, and the number and the tokens of the node's lease, of which only the node knows how much is spent.
+const PEEK = `${BUCKETS}
+local words = {}
+for i, key in ipairs(KEYS) do
+  local rate, burst, slowest = string.match(ARGV[2 + i], '(%S+) (%S+) (%S+)')
+  local bucket = load(key, tonumber(rate), tonumber(burst), tonumber(slowest))
+  if not bucket then return ${FOREIGN} end
+  local _, id, amount = unpack(leaseOf(bucket, tonumber(ARGV[2])) or {0, 0, 0})
+  words[#words + 1] = text(bucket.used)
+  words[#words + 1] = text(id)
+  words[#words + 1] = text(amount)
 end
 return table.concat(words, ' ')`;
 
@@ -273,6 +287,7 @@ return table.concat(words, ' ')`;
 
 export const RULE_SCRIPTS: Readonly<Record<RuleScriptName, string>> = {
   check: CHECK,
+  peek: PEEK,
   settle: SETTLE,
   release: RELEASE,
   punish: PUNISH,

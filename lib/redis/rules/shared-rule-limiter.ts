@@ -198,11 +198,12 @@ export class SharedRuleLimiter extends EventEmitter<SharedRuleLimiterEvents> {
     plan?: string,
   ): Promise<RulePeek> {
     const { context, core } = this;
-    const now = core.now();
+    // A clock that fails rejects the call, as in a check.
+    core.now();
     const call = context.prepare(keys, cost, action, plan, bytes);
     toIds(call.keys);
     const { mask, program } = call;
-    const peek = core.peek(call, now);
+    const peek = core.peek(call);
     context.release(call);
     const { verdict, used } = await asStoreError(peek);
     return { verdict, rules: statesOf(context, mask, program, used) };

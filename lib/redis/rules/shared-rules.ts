@@ -198,19 +198,16 @@ export class SharedRules {
   }
 
   /** Resolves with what a check would return, and the used tokens of the rules by id. @throws `ERR_LIMITER_STORE` */
-  async peek(
-    call: ResolvedCall,
-    now: number,
-  ): Promise<{ verdict: RuleVerdict; used: Float64Array }> {
+  async peek(call: ResolvedCall): Promise<{ verdict: RuleVerdict; used: Float64Array }> {
     const { keys, mask, program, listed } = call;
     const question = questionOf(keys, mask, program, this.#judge.plan);
-    const used = await this.#checks.peek(question, now);
+    const used = await this.#checks.peeks.read(question);
     if (question.plan !== this.#judge.plan) return { verdict: this.failures.outdated(), used };
     if (listed !== undefined) return { verdict: this.#context.listAnswer(listed), used };
     const ban = this.bans.find(question.ids, mask);
     if (ban !== undefined)
       return { verdict: verdict('banned', ban.seconds, null, ban.scope, null), used };
-    return { verdict: this.#context.answerOf(this.#checks.judgePeek(question, used)), used };
+    return { verdict: this.#context.answerOf(this.#checks.peeks.judge(question, used)), used };
   }
 
   /** Takes the costs of a call (sign 1) without asking, or gives them back (sign -1). @throws `ERR_LIMITER_STORE` */

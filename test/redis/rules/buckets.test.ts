@@ -88,6 +88,45 @@ describe('SharedRuleLimiter in mode leased', () => {
     expect(await spendAll(node)).toBe(2);
   });
 
+  it('peeks at what is left to it while a lease is being requested', async () => {
+    const node = await start(options('leased', 0.0001, 100));
+    let allowed = 0;
+    let requests = 0;
+    for (let n = 0; n < 60; n += 1) {
+      const { checks } = world.server;
+      if (node.check('a').outcome === 'allow') allowed += 1;
+      expect(await remaining(node)).toBeCloseTo(100 - allowed, 1);
+      if (world.server.checks > checks) requests += 1;
+    }
+    expect(requests).toBeGreaterThan(3);
+  });
+
+  it.each([1, 3])('peeks at the same if a reply of %i checks is overtaken', async (checks) => {
+    const node = await start(options('leased', 0.0001, 100));
+    await world.check(node, 'a');
+    // The next check asks for the first lease; later ones spend it, until one asks for more.
+    for (let n = 0; n < 12; n += 1) node.check('a');
+    await world.settle();
+    const before = await remaining(node);
+    const inFlight: (() => void)[] = [];
+    world.carry = (act) => inFlight.push(act);
+    const { calls } = node.getStats().store;
+    let allowed = 0;
+    while (node.getStats().store.calls === calls) {
+      if (node.check('a').outcome === 'allow') allowed += 1;
+    }
+    for (let n = 1; n < checks; n += 1) if (node.check('a').outcome === 'allow') allowed += 1;
+    const peek = node.peek('a');
+    await world.settle();
+    for (const arrive of inFlight.splice(0)) arrive();
+    expect(inFlight.length).toBe(2);
+    inFlight[1]?.();
+    expect((await run(peek)).rules[0]?.remaining).toBeCloseTo(before - allowed, 1);
+    inFlight[0]?.();
+    world.carry = undefined;
+    expect(await remaining(node)).toBeCloseTo(before - allowed, 1);
+  });
+
   it('goes on spending leases of rules that an update leaves as they are', async () => {
     const node = await start(options('leased', 0.001, 100));
     for (let n = 0; n < 12; n += 1) await world.check(node, 'a');

@@ -82,8 +82,8 @@ describe('SharedRuleLimiter in mode leased', () => {
     const [first, second] = [world.start({ clock }), world.start({ clock })];
     await world.settle();
     // Loads the script, so that the check is sent at once.
-    for (const node of [first, second]) void node.peek('c');
-    await world.settle();
+    for (const node of [first, second]) void node.checkAsync('another');
+    await world.time.run(60);
     const waiting: (() => void)[] = [];
     world.carry = (act) => waiting.push(act);
     const verdicts = verdictsOf(first.checkAsync('c', cost));

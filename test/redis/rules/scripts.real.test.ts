@@ -45,11 +45,12 @@ const anyAsked = fc.record({
   most: fc.nat(60),
 });
 const anyCall = fc.record({
-  name: fc.constantFrom<RuleScriptName>('check', 'check', 'check', 'settle', 'release', 'punish'),
+  name: fc.constantFrom<RuleScriptName>(
+    ...(['check', 'check', 'check', 'peek', 'settle', 'release', 'punish'] as const),
+  ),
   step: anyStep,
   node: fc.integer({ min: 1, max: 3 }),
   asked: fc.uniqueArray(anyAsked, { minLength: 1, maxLength: 3, selector: ({ rule }) => rule }),
-  mode: fc.constantFrom('decide', 'decide', 'peek'),
   count: fc.integer({ min: 1, max: 4 }),
   random: number(0, 0.99),
   outage: anyOutage,
@@ -86,7 +87,7 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
           const { violations, within, jitter, forget, seconds } = policy;
           for (const [id, call] of calls.entries()) {
             now += call.step;
-            const { name, node, asked, mode, count, random, outage } = call;
+            const { name, node, asked, count, random, outage } = call;
             const first =
               outage === undefined
                 ? '1e300'
@@ -101,13 +102,14 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
             );
             const args = {
               check: [
-                ...[String(node), String(id), '20', '0.5', mode],
+                ...[String(node), String(id), '20', '0.5'],
                 ...asked.map(({ rule, isReturned, known, left, cost, least, most }, at) => {
                   const dry = rules[rule]?.isDry ? 1 : 0;
                   const back = isReturned ? 1 : 0;
                   return `${numbers[at]} ${dry} ${back} ${known} ${left} ${cost} ${least} ${most}`;
                 }),
               ],
+              peek: [String(node), ...numbers],
               settle: [
                 ...[String(node), '20'],
                 ...asked.map(({ cost, known, left, isReturned }, at) => {
@@ -137,7 +139,7 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
   });
 
   it('reply late after their time, and change nothing', async () => {
-    const args = ['5', '1', '1', '20', '0.5', 'decide', '1 10 1 0 0 0 0 1 0 0'];
+    const args = ['5', '1', '1', '20', '0.5', '1 10 1 0 0 0 0 1 0 0'];
     expect(await run('check', ['late'], args, 6)).toEqual(['late', '6']);
     expect(await real.client.exists(`${PREFIX}:{rules}:late`)).toBe(0);
   });
@@ -145,8 +147,11 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
   it('refuse a key that holds something else, and leave it as it is', async () => {
     const key = `${PREFIX}:{rules}:foreign`;
     await real.client.set(key, 'mine');
-    const args = ['1e300', '1', '1', '20', '0.5', 'decide', '1 10 1 0 0 0 0 1 0 0'];
+    const args = ['1e300', '1', '1', '20', '0.5', '1 10 1 0 0 0 0 1 0 0'];
     await expect(run('check', ['foreign'], args, 6)).rejects.toThrow('WRONGTYPE');
+    await expect(run('peek', ['foreign'], ['1e300', '1', '1 10 1'], 6)).rejects.toThrow(
+      'WRONGTYPE',
+    );
     await expect(
       run('settle', ['foreign'], ['1e300', '1', '20', '1 10 1 0 0 1'], 6),
     ).rejects.toThrow('WRONGTYPE');
@@ -156,15 +161,7 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
   });
 
   it('keep no key of a bucket from which nothing is used', async () => {
-    const args = (cost: number) => [
-      '1e300',
-      '1',
-      '0',
-      '20',
-      '0.5',
-      'decide',
-      `1 10 1 0 0 0 0 ${cost} 0 0`,
-    ];
+    const args = (cost: number) => ['1e300', '1', '0', '20', '0.5', `1 10 1 0 0 0 0 ${cost} 0 0`];
     const key = `${PREFIX}:{rules}:fresh`;
     await run('check', ['fresh'], args(3), 10);
     expect(await real.client.exists(key)).toBe(1);
@@ -179,7 +176,7 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
       run(
         'check',
         ['slow'],
-        ['1e300', '1', '0', '20', '0.5', 'decide', `100 10 ${slowest} 0 0 0 0 ${cost} 0 0`],
+        ['1e300', '1', '0', '20', '0.5', `100 10 ${slowest} 0 0 0 0 ${cost} 0 0`],
         10,
       );
     const seconds = async () => Math.round((await real.client.pTTL(key)) / 1000);

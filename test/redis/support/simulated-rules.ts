@@ -105,6 +105,7 @@ export class SimulatedRules {
     if (now > latest) return ['late', String(now)];
     const rest = args.slice(1);
     if (name === 'check') return this.#check(keys, rest, outage, now);
+    if (name === 'peek') return this.#peek(keys, rest, outage, now);
     if (name === 'settle') return this.#settle(keys, rest, outage, now);
     if (name === 'release') return this.#release(keys, rest, outage, now);
     return this.#punish(keys, rest, now);
@@ -187,9 +188,8 @@ export class SimulatedRules {
 
   #check(keys: readonly string[], args: readonly string[], outage: Outage, now: number): string {
     const [nodeId = 0, id = 0, lifetime = 0, short = 0] = args.slice(0, 4).map(Number);
-    const isPeek = args[4] === 'peek';
     const asked = keys.map((key, at) => {
-      const given = (args[5 + at] as string).split(' ').map(Number);
+      const given = (args[4 + at] as string).split(' ').map(Number);
       const [dry, back, known, left, cost, least, most] = given.slice(3) as [
         ...[number, number, number, number],
         ...[number, number, number],
@@ -242,9 +242,19 @@ export class SimulatedRules {
           bucket.isChanged = true;
         }
       }
-      if (bucket.isChanged && !isPeek) this.#save(key, bucket, lifetime, now);
+      if (bucket.isChanged) this.#save(key, bucket, lifetime, now);
       words.push(before, granted, carried, seconds);
     }
+    return words.join(' ');
+  }
+
+  #peek(keys: readonly string[], args: readonly string[], outage: Outage, now: number): string {
+    const words = keys.flatMap((key, at) => {
+      const numbers = (args[1 + at] as string).split(' ').map(Number) as unknown as Numbers;
+      const { used, leases } = this.#load(key, numbers, outage, now);
+      const mine = leases.find((lease) => lease.nodeId === Number(args[0]));
+      return [used, mine?.id ?? 0, mine?.amount ?? 0];
+    });
     return words.join(' ');
   }
 
