@@ -32,5 +32,5 @@ export type {
   SharedRuleLimiterEvents,
   SharedRuleStats,
 } from './rules/shared-rule-stats.js';
-export type { RedisClient } from './store/client.js';
+export type { RedisClient } from './store/redis-client.js';
 export type { ShardState, StateChange, StoreCounters } from './store/shard-health.js';

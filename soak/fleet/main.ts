@@ -20,15 +20,17 @@ was admitted with burst + rate x time in every interval.
 usage: npm run soak:fleet -- [flags]
 
   --only TEXT   runs only the faults whose names contain TEXT
+  --limiter L   runs only those with a SharedRateLimiter (rate) or a SharedRuleLimiter (rules)
   --write       writes the results into the table of docs/design/fleet.md, unless something has failed
   --help        prints this text
 
 Needs redis-server or valkey-server. Faults that set clocks need Linux and a C++ compiler, and are left
-out without them. A run takes 5 to 15 seconds, all of them about ten minutes.
+out without them. A run takes 5 to 15 seconds, all of them about twenty minutes.
 Exit code: 0; 1 if more was admitted than documented, or nothing after a fault; 2 for a wrong flag.`;
 
 interface Flags {
   only: string;
+  limiter: string;
   write: boolean;
   help: boolean;
 }
@@ -36,11 +38,15 @@ interface Flags {
 function readFlags(args: string[]): Flags {
   const flags = parseFlags(args, {
     only: { type: 'string', default: '' },
+    limiter: { type: 'string', default: '' },
     write: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
   });
   if (!ROWS.some(({ name }) => name.includes(flags.only))) {
     throw new WrongFlag(`--only takes a part of a fault's name, not "${flags.only}"`);
+  }
+  if (!['', 'rate', 'rules'].includes(flags.limiter)) {
+    throw new WrongFlag(`--limiter takes rate or rules, not "${flags.limiter}"`);
   }
   return flags;
 }
@@ -66,12 +72,15 @@ async function main(): Promise<number> {
 async function soak(flags: Flags, clocks: ShiftedClocks | undefined): Promise<number> {
   const program = findServer();
   if (program === undefined) throw new Error(`no redis-server: ${INSTALL_ADVICE}`);
-  const all = ROWS.filter(({ name }) => name.includes(flags.only)).flatMap(runsOf);
+  const all = ROWS.filter(({ name }) => name.includes(flags.only))
+    .flatMap(runsOf)
+    .filter(({ limit }) => limit.limiter.startsWith(flags.limiter));
   const runs = all.filter(({ row }) => clocks !== undefined || row.clocksOf === undefined);
   const results: Result[] = [];
   const errors: string[] = [];
   for (const [at, run] of runs.entries()) {
-    const name = `${run.row.name}, ${run.limit.mode}, ${run.limit.onStoreFailure}`;
+    const { limiter, mode, onStoreFailure: policy } = run.limit;
+    const name = [run.row.name, limiter, mode, policy].join(', ');
     process.stdout.write(`${String(at + 1).padStart(3)}/${runs.length}  ${name} ... `);
     console.log(await attempt(run));
   }
@@ -87,11 +96,11 @@ async function soak(flags: Flags, clocks: ShiftedClocks | undefined): Promise<nu
   return errors.length === 0 ? 0 : 1;
 
   async function attempt(run: Run): Promise<string> {
-    const { mode, onStoreFailure: policy } = run.limit;
-    const name = `${run.row.name} (${mode}, ${policy})`;
+    const { limiter, mode, onStoreFailure: policy } = run.limit;
+    const name = `${run.row.name} (${limiter}, ${mode}, ${policy})`;
     try {
       const outcome = await runOnce({ program: program as string, clocks }, run);
-      results.push({ row: run.row.name, mode, policy, outcome });
+      results.push({ row: run.row.name, limiter, mode, policy, outcome });
       const verdict = verdictOf(outcome);
       if (verdict === 'above') errors.push(`${name}: more was admitted than documented`);
       return verdict;

@@ -6,6 +6,8 @@ import type { ClientName } from './clients.js';
 
 /** The limit of all nodes. */
 export interface FleetLimit {
+  /** `rate`: a SharedRateLimiter. `rules`: a SharedRuleLimiter with two rules that have this limit. */
+  readonly limiter: 'rate' | 'rules';
   readonly mode: 'leased' | 'strict';
   readonly onStoreFailure: FailurePolicy;
   readonly rateLimit: number;
@@ -45,6 +47,3 @@ export type FromNode =
   | { kind: 'ready' }
   | { kind: 'failed'; why: string }
   | { kind: 'state'; question: number; state: NodeState };
-
-/** The peers whose limits are under load. Each is on another server of a cluster, or may be. */
-export const PEERS = ['ada', 'bob', 'cyd'] as const;

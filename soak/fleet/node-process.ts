@@ -1,11 +1,11 @@
-// A node of the fleet: a SharedRateLimiter under load. It logs what it admits, and when it takes the store for down.
+// A node of the fleet: a limiter under load. It logs what it admits, and when it takes the store for down.
 
-import { SharedRateLimiter } from 'relay-limiter/redis';
 import { sendToParent, work } from '../../examples/relay/demo/worker.js';
 import { CONNECT, clusterIoRedis, clusterNodeRedis } from './clients.js';
 import { NodeLog } from './log.js';
-import { type FromNode, type NodeConfig, PEERS, type ToNode } from './messages.js';
+import type { FromNode, NodeConfig, ToNode } from './messages.js';
 import { createMachineClock } from './shifted-clocks.js';
+import { createSubject, PEERS } from './subject.js';
 
 const TICK_MS = 4;
 /** Checks that a node makes at once after it has been stopped. */
@@ -15,8 +15,8 @@ await work<NodeConfig>(async ({ ports, client, engine, limit, nodes, log: file }
   const seconds = createMachineClock();
   const log = new NodeLog(file);
   const own = await connect(client, ports);
-  const limiter = new SharedRateLimiter({ client: own.client, engine, nodes, ...limit });
-  limiter.on('state', ({ state }) => log.store(state, seconds()));
+  const subject = createSubject(own.client, engine, nodes, limit);
+  subject.onState((state) => log.store(state, seconds()));
   let checksPerSecond = 0;
   let askedAt = Number.NEGATIVE_INFINITY;
   let admittedSince = Number.NEGATIVE_INFINITY;
@@ -27,9 +27,10 @@ await work<NodeConfig>(async ({ ports, client, engine, limit, nodes, log: file }
     const cost = Math.random() < 0.97 ? 1 : Math.ceil((Math.random() * limit.burstLimit) / 4);
     const isAtOnce = limit.mode === 'leased' && Math.random() < 0.5;
     const from = seconds();
-    const [action] = isAtOnce ? limiter.check(peer, cost) : await limiter.checkAsync(peer, cost);
-    if (action !== 'allow') return;
-    log.admitted(peer, from, seconds(), cost);
+    const isAllowed = await subject.check(peer, cost, isAtOnce);
+    if (!isAllowed) return;
+    const at = seconds();
+    for (const bucket of subject.bucketsOf(peer)) log.admitted(bucket, from, at, cost);
     if (from > askedAt) admittedSince = from;
   };
 
@@ -51,15 +52,13 @@ await work<NodeConfig>(async ({ ports, client, engine, limit, nodes, log: file }
       checksPerSecond = message.checksPerSecond;
       return;
     }
-    const { leasedTokens, store } = limiter.getStats();
-    const { state, beats, nodes } = store;
     const { question } = message;
     const hasAdmitted = admittedSince > askedAt;
     askedAt = seconds();
     sendToParent<FromNode>({
       kind: 'state',
       question,
-      state: { store: state, hasAdmitted, beats, nodes, leasedTokens },
+      state: { ...subject.state(), hasAdmitted },
     });
   });
   sendToParent<FromNode>({ kind: 'ready' });

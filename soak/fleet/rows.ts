@@ -25,8 +25,6 @@ const LONG_SECONDS = 2.5;
 /** Longer than a lease. */
 const OUTAGE_SECONDS = 1.5;
 const STEP_SECONDS = 60;
-/** The pattern of the keys of peers, whose names begin with a letter. */
-const PEER_KEYS = '*{*}[a-z]*';
 /** The nodes whose clocks a row may set, and one of the others. */
 const SHIFTED = [0, 1];
 const OTHER = [2];
@@ -244,15 +242,18 @@ const CLUSTER: readonly Row[] = [
   {
     name: 'cluster: the slots of all peers move',
     isCluster: true,
-    async fault({ cluster }) {
-      for (const key of await cluster.keys(PEER_KEYS)) await cluster.moveSlotOf(key);
+    async fault({ cluster, bucketKeys }) {
+      // The buckets of rules have one slot, those of a rate limit one for each peer.
+      const keys = await cluster.keys(bucketKeys);
+      const slots = new Map(keys.map((key) => [/\{.*\}/.exec(key)?.[0], key]));
+      for (const key of slots.values()) await cluster.moveSlotOf(key);
     },
   },
   {
     name: 'cluster: a server restarted empty',
     isCluster: true,
-    async fault({ cluster }) {
-      const [key] = await cluster.keys(PEER_KEYS);
+    async fault({ cluster, bucketKeys }) {
+      const [key] = await cluster.keys(bucketKeys);
       const start = await cluster.killServerOf(key as string);
       await sleep(0.3);
       await start();
@@ -283,7 +284,7 @@ async function evict(scene: Scene): Promise<void> {
     const used = /used_memory:(\d+)/.exec(await client.info('memory'))?.[1];
     await client.config('SET', 'maxmemory-policy', 'allkeys-random');
     await client.config('SET', 'maxmemory', Number(used) + 2 ** 20);
-    for (let n = 0; (await client.keys(PEER_KEYS)).length > 0; n += 1) {
+    for (let n = 0; (await client.keys(scene.bucketKeys)).length > 0; n += 1) {
       const batch = client.pipeline();
       for (let at = 0; at < 100; at += 1) batch.set(`filling-${n}-${at}`, 'x'.repeat(1000));
       await batch.exec();

@@ -1,4 +1,4 @@
-// A run: one fault, one mode and one policy.
+// A run: one fault, one limiter, one mode and one policy.
 
 import { NODES } from './fleet.js';
 import type { FleetLimit } from './messages.js';
@@ -16,14 +16,17 @@ const LIMIT = { rateLimit: 40, burstLimit: 80, leaseSeconds: 1, deadlineSeconds:
 /** A fleet that admits nothing for so long after a fault has not come back. */
 const PATIENCE_MS = 120_000;
 
-/** Returns the runs of a row. */
+/** Returns the runs of a row: those of a rate limit, and of rules those with the policy `closed`. */
 export function runsOf(row: Row): Run[] {
   const variants = [undefined, ...(row.others ?? [])];
-  return variants.map((variant) => {
-    const mode = variant === 'strict' ? 'strict' : 'leased';
-    const onStoreFailure = variant === undefined || variant === 'strict' ? 'closed' : variant;
-    return { row, limit: { ...LIMIT, mode, onStoreFailure } };
-  });
+  const ofLimiter = (limiter: FleetLimit['limiter']): Run[] =>
+    variants.map((variant) => {
+      const mode = variant === 'strict' ? 'strict' : 'leased';
+      const onStoreFailure = variant === undefined || variant === 'strict' ? 'closed' : variant;
+      return { row, limit: { ...LIMIT, limiter, mode, onStoreFailure } };
+    });
+  const ofRules = ofLimiter('rules').filter(({ limit }) => limit.onStoreFailure === 'closed');
+  return [...ofLimiter('rate'), ...ofRules];
 }
 
 /** @throws if nothing is admitted after the fault. */

@@ -10,6 +10,7 @@ import type { FleetLog } from './log.js';
 import type { FleetLimit } from './messages.js';
 import type { ShiftedClocks } from './shifted-clocks.js';
 import { StoreCluster } from './store-cluster.js';
+import { BUCKET_KEYS } from './subject.js';
 
 /** What a row needs beside a server and nodes. */
 export interface Needs {
@@ -44,12 +45,16 @@ export class Scene {
   #network: BadNetwork | undefined;
   #cluster: StoreCluster | undefined;
 
-  private constructor(tools: Tools) {
+  /** The pattern of the store's keys of buckets. */
+  readonly bucketKeys: string;
+
+  private constructor(tools: Tools, { limiter }: FleetLimit) {
     this.#tools = tools;
+    this.bucketKeys = BUCKET_KEYS[limiter];
   }
 
   static async start(tools: Tools, needs: Needs, limit: FleetLimit): Promise<Scene> {
-    const scene = new Scene(tools);
+    const scene = new Scene(tools, limit);
     try {
       await scene.#start(needs, limit);
     } catch (error) {

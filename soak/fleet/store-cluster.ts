@@ -105,6 +105,18 @@ export class StoreCluster {
     return Promise.all(this.#admins.map((admin) => admin.dbSize()));
   }
 
+  /** Returns the number of subscriptions to a channel on all servers: to the sharded one, and to the other one. */
+  async subscriptions(channel: string): Promise<{ sharded: number; plain: number }> {
+    const count = async (words: string) => {
+      const replies = await Promise.all(
+        this.#admins.map((admin) => command(admin, `${words} ${channel}`)),
+      );
+      return replies.reduce((sum: number, reply) => sum + Number((reply as unknown[])[1]), 0);
+    };
+    const sharded = await count('PUBSUB SHARDNUMSUB');
+    return { sharded, plain: await count('PUBSUB NUMSUB') };
+  }
+
   async close(): Promise<void> {
     for (const admin of this.#admins) admin.destroy();
     await Promise.all(this.#servers.map((server) => server.close()));

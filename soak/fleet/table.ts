@@ -1,18 +1,29 @@
 // The results of all runs as a table: as aligned text, and in docs/design/fleet.md.
 
 import type { FailurePolicy } from 'relay-limiter/redis';
+import type { FleetLimit } from './messages.js';
 import { type Outcome, type Verdict, verdictOf } from './outcome.js';
 
 export interface Result {
   readonly row: string;
-  readonly mode: 'leased' | 'strict';
+  readonly limiter: FleetLimit['limiter'];
+  readonly mode: FleetLimit['mode'];
   readonly policy: FailurePolicy;
   readonly outcome: Outcome;
 }
 
-const HEAD = ['fault', 'mode', 'policy', 'admitted', 'bound', 'highest excess', 'verdict'];
+const HEAD = [
+  'fault',
+  'limiter',
+  'mode',
+  'policy',
+  'admitted',
+  'bound',
+  'highest excess',
+  'verdict',
+];
 /** Columns with numbers. */
-const RIGHT = [3, 4, 5];
+const RIGHT = [4, 5, 6];
 
 /** The lines of docs/design/fleet.md between which the table is. */
 const BEGIN = '<!-- Made by `npm run soak:fleet -- --write`. -->';
@@ -48,7 +59,7 @@ export function withResults(
     .split('\n')
     .filter((text) => text.startsWith('| '));
   for (const line of [...old.slice(1), ...results.map((one) => markdownLine(cells(one)))]) {
-    lines.set(line.split('|').slice(1, 4).join('|'), line);
+    lines.set(line.split('|').slice(1, 5).join('|'), line);
   }
   const place = (line: string) => order.indexOf(line.split(' | ')[0]?.slice(2) as string);
   const body = [...lines.values()].filter((line) => place(line) >= 0);
@@ -62,7 +73,7 @@ function markdownLine(row: readonly string[]): string {
   return `| ${row.join(' | ')} |`;
 }
 
-function cells({ row, mode, policy, outcome }: Result): string[] {
+function cells({ row, limiter, mode, policy, outcome }: Result): string[] {
   const { admitted, bound, excess, allowed } = outcome;
   const words: Record<Verdict, string> = {
     holds: 'holds',
@@ -73,6 +84,7 @@ function cells({ row, mode, policy, outcome }: Result): string[] {
   const highest = excess > 0 ? excess.toFixed(1) : 'none';
   return [
     row,
+    limiter,
     mode,
     policy,
     String(admitted),

@@ -62,15 +62,75 @@ describe.skipIf(NO_SERVER).each(['nodeRedis', 'ioRedis'] as const)(
       for (const node of nodes) expect(node.getStats().fallbackVerdicts).toBe(0);
     });
 
-    it('SharedBans shares and lifts bans', async () => {
-      const options = { client: redis.client, prefix: connect, ...NO_DEADLINE };
-      const [a, b] = [new SharedBans(options), new SharedBans(options)];
-      open.push(a, b);
-      for (const one of [a, b]) await expect.poll(() => one.getStats().state).toBe('up');
-      a.ban('p', 600);
-      await expect.poll(() => b.isBanned('p')).toBe(true);
-      b.lift('p');
-      await expect.poll(() => a.isBanned('p')).toBe(false);
+    describe('SharedBans', () => {
+      const channel = `${connect}:{bans}`;
+
+      async function bansOf(...clients: object[]): Promise<[SharedBans, SharedBans]> {
+        const made = clients.map(
+          (client) => new SharedBans({ client, prefix: connect, ...NO_DEADLINE }),
+        );
+        open.push(...made);
+        for (const one of made) await expect.poll(() => one.getStats().state).toBe('up');
+        return made as [SharedBans, SharedBans];
+      }
+
+      /** Bans a peer, and waits until the other process has got the message. A reading of all bans does not count. */
+      async function untilReceived(from: SharedBans, to: SharedBans): Promise<void> {
+        let n = 0;
+        const { received } = to.getStats();
+        await expect
+          .poll(() => {
+            n += 1;
+            from.ban(`${connect} ${n}`, 600);
+            return to.getStats().received;
+          })
+          .toBeGreaterThan(received);
+      }
+
+      it('shares and lifts bans on the server that has their hash slot', async () => {
+        const [a, b] = await bansOf(redis.client, redis.client);
+        a.ban('p', 600);
+        await expect.poll(() => b.isBanned('p')).toBe(true);
+        b.lift('p');
+        await expect.poll(() => a.isBanned('p')).toBe(false);
+        expect(await cluster.subscriptions(channel)).toEqual({ sharded: 2, plain: 0 });
+      });
+
+      it('follows its hash slot to another server', async () => {
+        const [a, b] = await bansOf(redis.client, redis.client);
+        await untilReceived(a, b);
+        await cluster.moveSlotOf(channel);
+        await untilReceived(a, b);
+        await untilReceived(b, a);
+        await expect.poll(() => cluster.subscriptions(channel)).toEqual({ sharded: 2, plain: 0 });
+        expect(a.getStats().state).toBe('up');
+      });
+
+      it('subscribes again when the server was killed and is back', async () => {
+        const [a, b] = await bansOf(redis.client, redis.client);
+        await untilReceived(a, b);
+        const start = await cluster.killServerOf(channel);
+        await expect.poll(() => b.getStats().state).toBe('down');
+        await start();
+        await untilReceived(a, b);
+        expect(await cluster.subscriptions(channel)).toEqual({ sharded: 2, plain: 0 });
+        expect(b.isBanned(`${connect} 1`)).toBe(true);
+      });
+
+      it('reaches a process whose client has no sharded subscriptions, and is reached by it', async () => {
+        const names = ['sSubscribe', 'ssubscribe', 'nodeClient', 'nodes'];
+        const client = new Proxy(redis.client, {
+          get(target, name) {
+            if (names.includes(String(name))) return undefined;
+            const value = Reflect.get(target, name, target);
+            return typeof value === 'function' ? value.bind(target) : value;
+          },
+        });
+        const [a, b] = await bansOf(redis.client, client);
+        await untilReceived(a, b);
+        await untilReceived(b, a);
+        expect(await cluster.subscriptions(channel)).toEqual({ sharded: 1, plain: 1 });
+      });
     });
   },
 );

@@ -89,17 +89,17 @@ describe('SharedRateLimiter.update', () => {
     const [one, two] = await started(2);
     await update(one, { rateLimit: 20 });
     const back = world.store.snapshot();
-    const old = world.store.limitText;
+    const old = world.store.version.text;
     await update(two, { rateLimit: 30 });
     await world.time.run(1);
-    const current = world.store.limitText;
+    const current = world.store.version.text;
     world.store.flush();
     await world.time.run(1);
-    expect(world.store.limitText).toBe(current);
+    expect(world.store.version.text).toBe(current);
     back();
-    world.store.limitText = old;
+    world.store.version.text = old;
     await world.time.run(1);
-    expect(world.store.limitText).toBe(current);
+    expect(world.store.version.text).toBe(current);
     expect([one, two].map(({ rateLimit }) => rateLimit)).toEqual([30, 30]);
   });
 
@@ -133,11 +133,11 @@ describe('SharedRateLimiter.update', () => {
   it('writes nothing if it names nothing', async () => {
     const [one] = await started(1);
     await one.update({});
-    expect(world.store.limitText).toBe('');
+    expect(world.store.version.text).toBe('');
     await update(one, { rateLimit: 20 });
-    const before = world.store.limitText;
+    const before = world.store.version.text;
     await one.update({ burstLimit: undefined });
-    expect(world.store.limitText).toBe(before);
+    expect(world.store.version.text).toBe(before);
   });
 
   it('reaches a node although the reply to one of its looks never comes', async () => {

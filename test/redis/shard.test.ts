@@ -32,6 +32,7 @@ describe('Shard.call', () => {
         duplicate: () => {
           throw new Error('not used');
         },
+        shardSubscriber: () => undefined,
         lastError: () => undefined,
         release: () => {},
       },

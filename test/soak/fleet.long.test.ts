@@ -30,7 +30,7 @@ const rows = FAULTS.map((fault) => {
 
 describe.skipIf(program === undefined)('a fleet with the policy closed', () => {
   it.each(rows.flatMap(runsOf).filter(({ limit }) => limit.onStoreFailure === 'closed'))(
-    'keeps the bound after "$row.name" in mode $limit.mode',
+    'keeps the bound of $limit.limiter after "$row.name" in mode $limit.mode',
     async (run) => {
       const outcome = await runOnce({ program: program as string, clocks }, run);
       expect(verdictOf(outcome)).toBe('holds');
@@ -40,13 +40,13 @@ describe.skipIf(program === undefined)('a fleet with the policy closed', () => {
 
 describe.skipIf(program === undefined)('the command soak:fleet', () => {
   it('ends with a table and exit code 0', async () => {
-    const { code, output } = await start(MAIN, ['--only', 'no fault']).ended;
-    expect(output).toMatch(/^ {2}1\/1 {2}no fault, leased, closed \.\.\. holds\n/);
-    expect(output).toMatch(/\nno fault +leased +closed +\d+ +\d+ +none +holds\n/);
+    const { code, output } = await start(MAIN, ['--only', 'no fault', '--limiter', 'rules']).ended;
+    expect(output).toMatch(/^ {2}1\/1 {2}no fault, rules, leased, closed \.\.\. holds\n/);
+    expect(output).toMatch(/\nno fault +rules +leased +closed +\d+ +\d+ +none +holds\n/);
     expect(code).toBe(0);
   });
 
-  it.each(['--only nonsense', '--nonsense'])(
+  it.each(['--only nonsense', '--limiter nonsense', '--nonsense'])(
     'ends with 2 for the wrong flags %s',
     async (flags) => {
       const { code, output } = await start(MAIN, flags.split(' ')).ended;

@@ -12,7 +12,7 @@ import { runsOf } from '../../out/soak/fleet/runs.js';
 import { type Result, textTable, withResults } from '../../out/soak/fleet/table.js';
 
 const LIMIT: FleetLimit = {
-  ...{ mode: 'leased', onStoreFailure: 'closed' },
+  ...{ limiter: 'rate', mode: 'leased', onStoreFailure: 'closed' },
   ...{ rateLimit: 10, burstLimit: 20, leaseSeconds: 1, deadlineSeconds: 0.25 },
 };
 
@@ -106,20 +106,20 @@ describe('the checker of the fleet', () => {
 describe('the table of the fleet', () => {
   const results: Result[] = [
     {
-      ...{ row: 'no fault', mode: 'leased', policy: 'closed' },
+      ...{ row: 'no fault', limiter: 'rate', mode: 'leased', policy: 'closed' },
       outcome: { admitted: 285, bound: 301.4, excess: -3, allowed: 0 },
     },
     {
-      ...{ row: 'store: FLUSHALL', mode: 'strict', policy: 'closed' },
+      ...{ row: 'store: FLUSHALL', limiter: 'rules', mode: 'strict', policy: 'closed' },
       outcome: { admitted: 1285, bound: 1250, excess: 79.96, allowed: 80 },
     },
   ];
 
   it('is aligned as text', () => {
     expect(textTable(results).split('\n')).toEqual([
-      'fault            mode    policy  admitted  bound  highest excess  verdict',
-      'no fault         leased  closed       285    301            none  holds',
-      'store: FLUSHALL  strict  closed      1285   1250            80.0  above, at most 80 documented',
+      'fault            limiter  mode    policy  admitted  bound  highest excess  verdict',
+      'no fault         rate     leased  closed       285    301            none  holds',
+      'store: FLUSHALL  rules    strict  closed      1285   1250            80.0  above, at most 80 documented',
     ]);
   });
 
@@ -134,10 +134,10 @@ describe('the table of the fleet', () => {
     const text = withResults(empty, results, order);
     expect(text.split('\n')).toEqual([
       ...['before', begin, ''],
-      '| fault | mode | policy | admitted | bound | highest excess | verdict |',
-      '|---|---|---|---:|---:|---:|---|',
-      '| no fault | leased | closed | 285 | 301 | none | holds |',
-      '| store: FLUSHALL | strict | closed | 1285 | 1250 | 80.0 | above, at most 80 documented |',
+      '| fault | limiter | mode | policy | admitted | bound | highest excess | verdict |',
+      '|---|---|---|---|---:|---:|---:|---|',
+      '| no fault | rate | leased | closed | 285 | 301 | none | holds |',
+      '| store: FLUSHALL | rules | strict | closed | 1285 | 1250 | 80.0 | above, at most 80 documented |',
       ...['', end, 'after', ''],
     ]);
     expect(withResults(text, results, order)).toBe(text);
@@ -150,21 +150,25 @@ describe('the table of the fleet', () => {
     const kill = { ...quiet, row: 'node: kill' };
     const calmer = { ...quiet, outcome: { ...quiet.outcome, admitted: 7 } };
     const rows = withResults(once, [kill, calmer], order).split('\n').slice(5, -4);
-    expect(rows.map((row) => row.split(' | ').slice(0, 4))).toEqual([
-      ['| no fault', 'leased', 'closed', '7'],
-      ['| node: kill', 'leased', 'closed', '285'],
-      ['| store: FLUSHALL', 'strict', 'closed', '1285'],
+    expect(rows.map((row) => row.split(' | ').slice(0, 5))).toEqual([
+      ['| no fault', 'rate', 'leased', 'closed', '7'],
+      ['| node: kill', 'rate', 'leased', 'closed', '285'],
+      ['| store: FLUSHALL', 'rules', 'strict', 'closed', '1285'],
     ]);
   });
 });
 
 describe('the faults of the fleet', () => {
-  it('have different names, and each is run with the policy closed', () => {
+  it('have different names, and each is run with the policy closed, by a limit and by rules', () => {
     expect(new Set(ROWS.map(({ name }) => name)).size).toBe(ROWS.length);
     for (const row of ROWS) {
-      const [first, ...others] = runsOf(row).map(({ limit }) => [limit.mode, limit.onStoreFailure]);
-      expect(first).toEqual(['leased', 'closed']);
-      for (const other of others) expect(other).not.toEqual(first);
+      const runs = runsOf(row).map(({ limit: { limiter, mode, onStoreFailure } }) =>
+        [limiter, mode, onStoreFailure].join(' '),
+      );
+      expect(new Set(runs).size).toBe(runs.length);
+      expect(runs).toContain('rate leased closed');
+      expect(runs).toContain('rules leased closed');
+      expect(runs.includes('rules strict closed')).toBe(runs.includes('rate strict closed'));
     }
   });
 });

@@ -6,6 +6,9 @@
 // that has received every number has missed no change; the epoch, which ends when the store loses data; the shift of the
 // fleet's clock; and who tells the store what it lost. An index, a sorted set, lists all ids by when their states expire.
 //
+// In a cluster changes are published on a sharded channel, which only the server of the keys knows (Redis 7), and on a
+// channel that all servers know only for a minute after a process has said that it listens to that one. A third key says so.
+//
 // Peers have no keys of their own, so a store that evicts keys, or whose clock is set forward, cannot end single bans
 // unnoticed. Both keys contain a mark: the scripts refuse a key without it, and do not change it. A change says when what
 // it tells was made, so it may be late, come twice, or come in any order.
@@ -25,10 +28,12 @@ const MAX_LIFT_SECONDS = 30 * 86_400;
 export const MAX_BAN_SECONDS = 1e11;
 /** Seconds for which a process that tells a store what it lost keeps others from telling the same. */
 const TELL_SECONDS = 10;
+/** Seconds for which changes are published to all servers of a cluster after a process has said that it needs that. */
+const BROADCAST_SECONDS = 60;
 /** Expired states that a change deletes. */
 const EXPIRY_CHECKS = 200;
 
-// KEYS: the index, the hash. ARGV: the least time by the fleet's clock (1), the epoch to begin if there is none or data was
+// KEYS: the index, the hash, and in a cluster the third one. ARGV: the least time by the fleet's clock (1), the epoch to begin if there is none or data was
 // lost (2), the known epoch (3), version (4) and shift (5). If the shift is not the known one, and the epoch is, another node has corrected
 // the clock, and the least time may be of before. A correction is a change with a number of its own: a store that comes
 // back with an older shift has an older version too.
@@ -71,7 +76,7 @@ if least > now + 0.05 and (isLost or text(shift) == ARGV[5]) then correct(least 
 /**
  * Replies with the epoch, the version, the time by the fleet's clock, its shift, and whether the node is to tell what the
  * store has lost. `ARGV` from 6 on: `take` or `free` for that, or nothing; the node; seconds by which the clock jumped
- * ahead with the known shift.
+ * ahead with the known shift; and in a cluster `broadcast` if the node needs changes published to all servers.
  */
 export const VERSION = `${BEGIN}
 if tonumber(ARGV[8]) > 0 and text(shift) == ARGV[5] then correct(-tonumber(ARGV[8])) end
@@ -85,7 +90,11 @@ if ARGV[6] == 'take' then
 elseif ARGV[6] == 'free' and teller == ARGV[7] then
   redis.call('HDEL', KEYS[2], 'teller', 'until')
 end
+if KEYS[3] and ARGV[9] == 'broadcast' then redis.call('SET', KEYS[3], '${MARK}', 'EX', ${BROADCAST_SECONDS}) end
 return {epoch or '', tostring(version), text(now), text(shift), isTeller}`;
+
+/** Publishes a text (`ARGV[2]`) on a sharded channel (`ARGV[1]`), on the server of the keys. */
+export const PUBLISH_SHARDED = "return redis.call('SPUBLISH', ARGV[1], ARGV[2])";
 
 /**
  * Merges the states of peers, as ban-state.ts says, and publishes those that change. `ARGV` from 6 on: the node, the
@@ -162,8 +171,10 @@ if #changed > 0 then
   redis.call('EXPIRE', KEYS[2], seconds)
   if teller == ARGV[6] then set('until', text(now + ${TELL_SECONDS})) end
   version = redis.call('HINCRBY', KEYS[2], 'version', 1)
-  redis.call('PUBLISH', ARGV[7], string.format('{"epoch":"%s","version":%d,"time":%s,"from":"%s","peers":[%s]}',
-    epoch, version, text(now), ARGV[6], table.concat(changed, ',')))
+  local message = string.format('{"epoch":"%s","version":%d,"time":%s,"from":"%s","peers":[%s]}',
+    epoch, version, text(now), ARGV[6], table.concat(changed, ','))
+  local isSharded = KEYS[3] and type(redis.pcall('SPUBLISH', ARGV[7], message)) == 'number'
+  if not isSharded or redis.call('EXISTS', KEYS[3]) == 1 then redis.call('PUBLISH', ARGV[7], message) end
 end
 return #changed`;
 

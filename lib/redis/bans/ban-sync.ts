@@ -5,12 +5,13 @@
 
 import { detached } from '../../common/timers.js';
 import { KeyMap } from '../../tables/key-map.js';
-import { createStoreClient, type StoreClient, type Subscriber } from '../store/client.js';
+import { createStoreClient, type StoreClient } from '../store/client.js';
 import { messageOf, storeError } from '../store/replies.js';
 import { nowSeconds, RETRY_SECONDS, startTimer, type Timer } from '../store/timing.js';
 import { Waiters } from '../store/waiters.js';
 import { parseMessage } from './ban-scripts.js';
 import { type BanState, hasNews, NOTHING, parseState } from './ban-state.js';
+import { BanSubscription } from './ban-subscription.js';
 import type { FleetClock } from './fleet-clock.js';
 import { isKey } from './local-bans.js';
 import { type BanReport, StoredBans, type Version } from './stored-bans.js';
@@ -48,8 +49,7 @@ export class BanSync {
   readonly #counts = new KeyMap<number>();
   /** The version of the last change that this process has received or read. Messages change it in place. */
   #known: Version = { epoch: '', version: 0 };
-  #subscriber: Subscriber | undefined;
-  #subscription: 'none' | 'pending' | 'established' = 'none';
+  readonly #subscription: BanSubscription;
   /** Whether messages may have been missed since the subscription was made. */
   #isFreshSubscription = true;
   /** The version of a change that was read and whose message has not arrived. */
@@ -72,7 +72,20 @@ export class BanSync {
     this.#stored = new StoredBans(this.#client, prefix, deadlineSeconds, (seconds) => {
       listener.onCorrection(seconds);
     });
-    detached(() => this.#subscribe());
+    this.#subscription = new BanSubscription(this.#client, this.#stored, {
+      onMessage: (message) => this.#receive(message),
+      onReady: () => {
+        this.#mustRead = true;
+        this.#isFreshSubscription = true;
+        // Called shortly before the subscription counts as established.
+        setImmediate(() => this.#work());
+      },
+      onEnd: (reason) => {
+        this.#failed(storeError(messageOf(reason), reason));
+        this.#work();
+      },
+    });
+    this.#subscribe();
     this.#schedule(RETRY_SECONDS);
   }
 
@@ -130,7 +143,7 @@ export class BanSync {
     if (this.#isClosed) return;
     this.#isClosed = true;
     clearTimeout(this.#timer);
-    this.#subscriber?.close();
+    this.#subscription.close();
     this.#waiters.close(storeError('SharedBans is closed'));
     for (const key of this.#counts.keys()) this.#enqueue(key);
     if (this.#state === 'up') await this.#sendAll().catch(() => {});
@@ -149,26 +162,11 @@ export class BanSync {
     }
   }
 
-  async #subscribe(): Promise<void> {
-    if (this.#isClosed) return;
-    this.#subscription = 'pending';
-    const onReady = () => {
-      this.#mustRead = true;
-      this.#isFreshSubscription = true;
-      // Called shortly before the subscription counts as established.
-      setImmediate(() => this.#work());
-    };
-    try {
-      const subscriber = this.#client.duplicate();
-      this.#subscriber = subscriber;
-      const onMessage = (message: string) => this.#receive(message);
-      await subscriber.subscribe(this.#stored.channel, onMessage, onReady);
-      this.#subscription = 'established';
-      if (this.#isClosed) subscriber.close();
-    } catch (error) {
-      this.#subscription = 'none';
-      this.#failed(storeError(messageOf(error), error));
-    }
+  #subscribe(how: 'open' | 'renew' = 'open'): void {
+    // Detached: the subscription serves all callers.
+    detached(() => {
+      this.#subscription[how]().catch((error) => this.#failed(error));
+    });
   }
 
   /** Sends and reads what is due, unless that is in progress already. */
@@ -201,8 +199,8 @@ export class BanSync {
     // One call finds out whether the store answers, and the time by which what follows is dated.
     if (this.#state !== 'up') await this.#stored.version(this.#known);
     await this.#sendAll();
-    if (this.#subscription !== 'established') {
-      if (this.#subscription === 'none') void this.#subscribe();
+    if (this.#subscription.state !== 'established') {
+      this.#subscribe();
       throw storeError('the subscription is not established yet');
     }
     const isDue = nowSeconds() - this.#lastReadAt > VERSION_CHECK_SECONDS;
@@ -312,10 +310,9 @@ export class BanSync {
 
   /** Makes a new subscription if the message of a change did not arrive: the connection may be dead without an end. */
   #renewSubscription(): void {
-    if (this.#missingMessage === undefined || this.#subscription !== 'established') return;
+    if (this.#missingMessage === undefined || this.#subscription.state !== 'established') return;
     this.#missingMessage = undefined;
-    this.#subscriber?.close();
-    detached(() => this.#subscribe());
+    this.#subscribe('renew');
   }
 
   #failed(error: Error): void {

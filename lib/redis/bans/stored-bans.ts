@@ -7,7 +7,7 @@ import type { StoreClient } from '../store/client.js';
 import { Deadlines, PendingReply } from '../store/deadlines.js';
 import { invalidReplyError, messageOf, storeError } from '../store/replies.js';
 import { nowWithPauses } from '../store/timing.js';
-import { CHANGE, PAGE, parseId, VERSION } from './ban-scripts.js';
+import { CHANGE, PAGE, PUBLISH_SHARDED, parseId, VERSION } from './ban-scripts.js';
 import { type BanState, formatState, parseState } from './ban-state.js';
 import { FleetClock } from './fleet-clock.js';
 
@@ -49,8 +49,13 @@ export class StoredBans {
   sent = 0;
   /** The node's random id, by which it recognizes its own messages. */
   readonly nodeId = Math.random().toString(36).slice(2);
+  /** The channel on which changes are published. */
+  readonly channel: string;
+  /** Whether this process needs changes published to all servers of a cluster. */
+  needsBroadcast = false;
   readonly #client: StoreClient;
-  readonly #keys: readonly [index: string, peers: string];
+  /** The index, the hash, and in a cluster the key of processes that need a broadcast. */
+  readonly #keys: readonly string[];
   readonly #deadlines: Deadlines;
   readonly #onCorrection: (seconds: number) => void;
   #inFlight = 0;
@@ -63,14 +68,11 @@ export class StoredBans {
     onCorrection: (seconds: number) => void,
   ) {
     this.#client = client;
-    this.#keys = [`${prefix}:{bans}`, `${prefix}:{bans}#peers`];
+    const key = `${prefix}:{bans}`;
+    this.channel = key;
+    this.#keys = [key, `${key}#peers`, ...(client.isCluster ? [`${key}#broadcast`] : [])];
     this.#deadlines = new Deadlines(deadlineSeconds);
     this.#onCorrection = onCorrection;
-  }
-
-  /** The channel on which changes are published. */
-  get channel(): string {
-    return this.#keys[0];
   }
 
   /** Calls without a reply, whether their deadline has passed or not. */
@@ -94,7 +96,10 @@ export class StoredBans {
     for (let tries = 1; ; tries += 1) {
       const askedAt = nowWithPauses();
       const beginning = this.#beginning(known, knownShift);
-      const reply = await this.#run(VERSION, [...beginning, telling, this.nodeId, String(ahead)]);
+      const reply = await this.#run(VERSION, [
+        ...[...beginning, telling, this.nodeId, String(ahead)],
+        this.needsBroadcast ? 'broadcast' : '',
+      ]);
       if (!Array.isArray(reply) || reply.length !== 5) throw invalidReplyError();
       const [epoch, version, time, shift, isTeller] = reply.map(String) as [
         ...[string, string, string, string],
@@ -131,6 +136,11 @@ export class StoredBans {
       const last = page.at(-2) as string;
       from = last === from ? `(${last}` : last;
     }
+  }
+
+  /** Publishes a text on the sharded channel, not to all servers of a cluster. */
+  async publishSharded(text: string): Promise<void> {
+    await this.#run(PUBLISH_SHARDED, [this.channel, text]);
   }
 
   #beginning({ epoch, version }: Version, shift = this.clock.shift): string[] {

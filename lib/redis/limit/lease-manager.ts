@@ -11,11 +11,11 @@ import { delaySeconds } from '../../tables/arithmetic.js';
 import { KeyMap } from '../../tables/key-map.js';
 import { MOST_KEYS } from '../../tables/table.js';
 import { LEASED_SHARE } from '../store/limit.js';
-import type { ChangeableLimit } from '../store/limit-version.js';
 import { invalidReplyError } from '../store/replies.js';
 import { ReplyClock } from '../store/reply-clock.js';
 import { CallbackCall } from '../store/script-call.js';
 import { RETRY_SECONDS } from '../store/timing.js';
+import type { ChangeableLimit } from './changeable-limit.js';
 import type { LeaseRecords, RecordIndex } from './lease-records.js';
 import {
   type LeaseReply,

@@ -7,7 +7,6 @@ import { createStoreClient, type StoreClient } from '../store/client.js';
 import { Deadlines } from '../store/deadlines.js';
 import { SHARDS, shardOf, storeKey } from '../store/keys.js';
 import { createScript, type ScriptName } from '../store/limit-scripts.js';
-import type { ChangeableLimit, LimitChange } from '../store/limit-version.js';
 import { closedError } from '../store/replies.js';
 import {
   CallbackCall,
@@ -18,9 +17,15 @@ import {
 import { Shard } from '../store/shard.js';
 import type { StateChange, StoreCounters } from '../store/shard-health.js';
 import { nowSeconds, nowWithPauses, RETRY_SECONDS } from '../store/timing.js';
+import { VersionWatch } from '../store/version-watch.js';
+import {
+  type ChangeableLimit,
+  contentOfLimit,
+  type LimitChange,
+  limitOfContent,
+} from './changeable-limit.js';
 import { FallbackBuckets } from './fallback-buckets.js';
 import { FleetReport } from './fleet-report.js';
-import { LimitWatch } from './limit-watch.js';
 import type { SharedLimitConfig } from './options.js';
 
 /** The totals of a report of this process, in their order. */
@@ -54,7 +59,7 @@ export class LimitStore {
   readonly #client: StoreClient;
   readonly #listener: LimitStoreListener;
   readonly #shards: (Shard | undefined)[] = [];
-  readonly #watch: LimitWatch;
+  readonly #watch: VersionWatch;
   readonly #bornAt = nowWithPauses();
   /** Buckets for each shard that is down, and for peers with a key that the store refuses. */
   readonly #fallbackBuckets = new Map<number | 'refused keys', FallbackBuckets>();
@@ -66,14 +71,18 @@ export class LimitStore {
     this.#client = createStoreClient(config.client);
     this.deadlines = new Deadlines(config.deadlineSeconds);
     // The first look at the limit precedes the first heartbeat, and so all checks, if there is only one server.
-    this.#watch = new LimitWatch({
+    this.#watch = new VersionWatch({
       client: this.#client,
       key: `${config.prefix}{0}#limit`,
       deadlines: this.deadlines,
-      owner: OWNER,
-      limit: config,
+      className: OWNER,
       isDown: () => this.#shards[0]?.state === 'down',
-      onChange: (limit) => this.#changed(limit),
+      owner: {
+        current: () => contentOfLimit(config),
+        adopt: (content) => this.#changed(limitOfContent(content)),
+        // Another text than ours: the limit stays as it is, and `update` rejects.
+        onFailure: () => {},
+      },
     });
     this.fleet = new FleetReport({
       names: TOTALS,
@@ -96,7 +105,10 @@ export class LimitStore {
 
   /** Changes the limit of all nodes. @throws (rejects with) `ERR_LIMITER_STORE` */
   changeLimit(change: LimitChange): Promise<void> {
-    return this.#watch.change(change);
+    const named = Object.entries(change).filter(([, number]) => number !== undefined);
+    return this.#watch.change((current) => {
+      return contentOfLimit({ ...limitOfContent(current), ...Object.fromEntries(named) });
+    });
   }
 
   /** The store's key of a peer. */

@@ -11,10 +11,10 @@ import {
   readOptions,
 } from '../../common/options.js';
 import type { EngineName } from '../../common/types.js';
-import type { RedisClient } from '../store/client.js';
 import { type Limit, leaseLifetimes } from '../store/limit.js';
-import type { ChangeableLimit, LimitChange } from '../store/limit-version.js';
 import { readDeadline, readPrefix } from '../store/options.js';
+import type { RedisClient } from '../store/redis-client.js';
+import type { ChangeableLimit, LimitChange } from './changeable-limit.js';
 
 /**
  * How a `SharedRateLimiter` uses the store. `leased`: nodes lease tokens ahead of their use and spend them without

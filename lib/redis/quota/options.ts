@@ -11,8 +11,8 @@ import { invalidValue } from '../../common/errors.js';
 import { positive, readOptions } from '../../common/options.js';
 import type { FailurePolicy } from '../limit/options.js';
 import { readChoice, readNodes } from '../limit/options.js';
-import type { RedisClient } from '../store/client.js';
 import { readPrefix } from '../store/options.js';
+import type { RedisClient } from '../store/redis-client.js';
 import type { QuotaCall } from './quota-script.js';
 
 /** Options of a `SharedPolicyLimiter`: those of a `PolicyLimiter`, and those of the store. */

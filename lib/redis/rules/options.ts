@@ -7,9 +7,9 @@ import { readScopes, type ScopeSpec } from '../../rules/sections.js';
 import type { RuleBan, RuleLimiterOptions } from '../../rules/types.js';
 import type { FailurePolicy } from '../limit/options.js';
 import { POLICIES, readChoice, readLeaseSeconds, readNodes } from '../limit/options.js';
-import type { RedisClient } from '../store/client.js';
 import { leaseLifetimes } from '../store/limit.js';
 import { readDeadline, readPrefix } from '../store/options.js';
+import type { RedisClient } from '../store/redis-client.js';
 
 /**
  * How a `SharedRuleLimiter` uses the store. `leased`: nodes lease tokens of each rule and key ahead of their use, and

@@ -9,18 +9,18 @@ import { CallbackCall } from '../store/script-call.js';
 import { Shard } from '../store/shard.js';
 import type { StateChange, StoreCounters } from '../store/shard-health.js';
 import { nowWithPauses } from '../store/timing.js';
+import { type VersionOwner, VersionWatch } from '../store/version-watch.js';
 import type { SharedRuleConfig } from './options.js';
 import { RuleFleet, type RuleTotalNames } from './rule-fleet.js';
 import { part } from './rule-keys.js';
 import { createRuleScript, type RuleScriptName } from './rule-scripts.js';
-import { type RulesOwner, RuleWatch } from './rule-watch.js';
 
 /** The class whose calls these are. */
 const OWNER = 'SharedRuleLimiter';
 
 export class RuleStore {
   readonly deadlines: Deadlines;
-  readonly watch: RuleWatch;
+  readonly watch: VersionWatch;
   readonly fleet: RuleFleet;
   readonly counters: StoreCounters = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 };
   /** This node's random number, small enough to be exact as a double. */
@@ -37,7 +37,7 @@ export class RuleStore {
     config: SharedRuleConfig,
     longestRefill: number,
     onState: (change: StateChange) => void,
-    rules: RulesOwner,
+    rules: VersionOwner,
     ownTotals: () => Record<RuleTotalNames, number>,
   ) {
     this.#config = config;
@@ -52,7 +52,7 @@ export class RuleStore {
     this.#client = createStoreClient(client);
     this.deadlines = new Deadlines(deadlineSeconds);
     // The first look at the rules precedes the first heartbeat, and so all checks.
-    this.watch = new RuleWatch({
+    this.watch = new VersionWatch({
       client: this.#client,
       key: `{${prefix}}:rules#rules`,
       deadlines: this.deadlines,

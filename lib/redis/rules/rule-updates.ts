@@ -4,10 +4,10 @@ import { compile, type RuleBook, readSections, type Sections } from '../../rules
 import type { LimiterContext } from '../../rules/limiter-context.js';
 import { readOptionsText, sectionsText } from '../../rules/shared-rules.js';
 import { storeError } from '../store/replies.js';
+import type { VersionOwner } from '../store/version-watch.js';
 import { SECTIONS } from './options.js';
-import type { RulesOwner } from './rule-watch.js';
 
-export class RuleUpdates implements RulesOwner {
+export class RuleUpdates implements VersionOwner {
   readonly onFailure: (error: Error) => void;
   readonly #context: LimiterContext;
   readonly #replace: (book: RuleBook) => void;
@@ -25,7 +25,7 @@ export class RuleUpdates implements RulesOwner {
     this.onFailure = onFailure;
   }
 
-  readonly currentRules = (): string => {
+  readonly current = (): string => {
     const { scopes, book } = this.#context;
     const { sections } = book;
     if (this.#text?.sections !== sections) {
@@ -47,7 +47,7 @@ export class RuleUpdates implements RulesOwner {
     const { scopes, book } = this.#context;
     let next: RuleBook;
     try {
-      const [theirs, ours] = [readOptionsText(content), readOptionsText(this.currentRules())];
+      const [theirs, ours] = [readOptionsText(content), readOptionsText(this.current())];
       const differs = (name: keyof typeof theirs) =>
         JSON.stringify(theirs[name]) !== JSON.stringify(ours[name]);
       if (differs('scopes')) throw new TypeError('they are of other scopes');

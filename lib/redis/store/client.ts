@@ -3,6 +3,8 @@
 
 import { invalidValue } from '../../common/errors.js';
 import { hasMethods } from '../../common/kinds.js';
+import { NoServerError, type ShardConnection, ShardSubscriber } from './shard-subscriber.js';
+import type { Subscriber } from './subscriber.js';
 import { nowSeconds } from './timing.js';
 
 /** What this package needs of a client. Replies are what Lua returns; an error of the store rejects. */
@@ -16,25 +18,12 @@ export interface StoreClient {
    * @throws `ERR_LIMITER_OPTION` if the client has no duplicate() or its duplicate cannot subscribe.
    */
   duplicate(): Subscriber;
+  /** Creates a client for a subscription to a sharded channel; undefined if this is no cluster or the client has no such command. */
+  shardSubscriber(): Subscriber | undefined;
   /** The client's last `error` event, if it is a few seconds old: why it does not connect; else undefined. */
   lastError(): unknown;
   /** Stops using the client. It stays open, because it belongs to the user. */
   release(): void;
-}
-
-/** A duplicate of the user's client; it belongs to this package. */
-export interface Subscriber {
-  /**
-   * Connects and subscribes to a channel; resubscribes whenever the connection was lost. Calls `onReady` after each
-   * subscription: messages that were published before it may have been missed.
-   */
-  subscribe(
-    channel: string,
-    onMessage: (message: string) => void,
-    onReady: () => void,
-  ): Promise<void>;
-  /** Ends the connection, whether it is open, being opened or closed. */
-  close(): void;
 }
 
 type Listener = (...args: never[]) => void;
@@ -51,22 +40,30 @@ interface NodeRedis extends Emitter {
   duplicate?(): NodeRedis;
   connect(): Promise<unknown>;
   subscribe?(channel: string, listener: (message: string) => void): Promise<unknown>;
+  sSubscribe?(channel: string, listener: (message: string) => void): Promise<unknown>;
   destroy?(): unknown;
   disconnect?(): unknown;
+}
+
+interface NodeRedisCluster extends NodeRedis {
+  readonly slots: readonly ({ readonly master?: object } | undefined)[];
+  nodeClient?(node: object): NodeRedis | Promise<NodeRedis>;
 }
 
 interface IoRedis extends Emitter {
   readonly isCluster?: boolean;
+  readonly options?: { readonly host?: string; readonly port?: number };
+  /** Of a cluster: addresses by hash slot, the master's first. */
+  readonly slots?: readonly (readonly string[] | undefined)[];
+  nodes?(role: 'master'): IoRedis[];
   evalsha(sha: string, keyCount: number, ...keysAndArgs: string[]): Promise<unknown>;
   eval(text: string, keyCount: number, ...keysAndArgs: string[]): Promise<unknown>;
   duplicate(override?: object, options?: object): IoRedis;
   subscribe(channel: string): Promise<unknown>;
+  ssubscribe?(channel: string): Promise<unknown>;
   destroy?(): unknown;
   disconnect?(): unknown;
 }
-
-/** A client of node-redis or ioredis, as the user created it. */
-export type RedisClient = object;
 
 /** @throws `ERR_LIMITER_OPTION` if the client is neither of node-redis nor of ioredis. */
 export function createStoreClient(client: unknown): StoreClient {
@@ -85,7 +82,7 @@ function isClient<T extends object>(client: unknown, methods: readonly string[])
 
 function ofNodeRedis(client: NodeRedis): StoreClient {
   return {
-    isCluster: 'slots' in client && 'masters' in client,
+    isCluster: isNodeRedisCluster(client),
     evalSha: (sha, keys, args) => client.evalSha(sha, { keys, arguments: args }),
     eval: (text, keys, args) => client.eval(text, { keys, arguments: args }),
     duplicate() {
@@ -102,7 +99,35 @@ function ofNodeRedis(client: NodeRedis): StoreClient {
         close: () => void disconnect(own),
       };
     },
+    shardSubscriber() {
+      if (!isNodeRedisCluster(client) || client.nodeClient === undefined) return undefined;
+      return new ShardSubscriber((slot) => connectNodeRedis(client, slot));
+    },
     ...ignoreErrors(client),
+  };
+}
+
+function isNodeRedisCluster(client: NodeRedis): client is NodeRedisCluster {
+  return 'slots' in client && 'masters' in client;
+}
+
+async function connectNodeRedis(cluster: NodeRedisCluster, slot: number): Promise<ShardConnection> {
+  const node = cluster.slots[slot]?.master;
+  const own = node && (await cluster.nodeClient?.(node))?.duplicate?.();
+  if (own === undefined) throw new NoServerError(slot);
+  return {
+    async subscribe(channel, onMessage) {
+      await own.connect();
+      if (own.sSubscribe === undefined) throw new Error('the client has no sSubscribe()');
+      await own.sSubscribe(channel, onMessage);
+    },
+    // The last two are one event, by its names in different versions.
+    onEnd: (listener) => {
+      for (const event of ['error', 'end', 'server-sunsubscribe', 'sharded-channel-moved']) {
+        own.on(event, () => listener(endOf(event)));
+      }
+    },
+    close: () => void disconnect(own),
   };
 }
 
@@ -125,8 +150,41 @@ function ofIoRedis(client: IoRedis): StoreClient {
         close: () => void disconnect(own),
       };
     },
+    shardSubscriber() {
+      if (!client.isCluster || client.nodes === undefined) return undefined;
+      return new ShardSubscriber((slot) => connectIoRedis(client, slot));
+    },
     ...ignoreErrors(client),
   };
+}
+
+async function connectIoRedis(cluster: IoRedis, slot: number): Promise<ShardConnection> {
+  const address = cluster.slots?.[slot]?.[0];
+  const node = cluster
+    .nodes?.('master')
+    .find(({ options }) => `${options?.host}:${options?.port}` === address);
+  if (node === undefined) throw new NoServerError(slot);
+  const options = { lazyConnect: false, enableOfflineQueue: true, retryStrategy: null };
+  const own = node.duplicate(options);
+  return {
+    async subscribe(channel, onMessage) {
+      if (own.ssubscribe === undefined) throw new Error('the client has no ssubscribe()');
+      own.on('smessage', (from: string, message: string) => {
+        if (from === channel) onMessage(message);
+      });
+      await own.ssubscribe(channel);
+    },
+    onEnd: (listener) => {
+      for (const event of ['error', 'close', 'end', 'moved']) {
+        own.on(event, () => listener(endOf(event)));
+      }
+    },
+    close: () => void disconnect(own),
+  };
+}
+
+function endOf(event: string): Error {
+  return new Error(`the sharded subscription has ended by the event '${event}'`);
 }
 
 /** Both libraries resubscribe by themselves after a reconnection, and emit `ready` shortly before they have done so. */

@@ -1,8 +1,8 @@
 // RuleServer: a simulated server with all that a SharedRuleLimiter uses: rules, bans and heartbeats.
 
 import { createRuleScript, type RuleScriptName } from '../../../lib/redis/rules/rule-scripts.js';
-import { CHANGE_RULES, SYNC_RULES } from '../../../lib/redis/rules/rule-version.js';
 import { leaseLifetimes } from '../../../lib/redis/store/limit.js';
+import { CHANGE_VERSION, SYNC_VERSION } from '../../../lib/redis/store/version.js';
 import { SimulatedBans } from './simulated-bans.js';
 import { SimulatedRules } from './simulated-rules.js';
 import { SimulatedStore } from './simulated-store.js';
@@ -33,7 +33,7 @@ export class RuleServer {
     this.#heartbeats = new SimulatedStore(limit, clock);
     this.rules = new SimulatedRules(clock);
     this.bans = new SimulatedBans(clock, publish);
-    this.version = new SimulatedVersion();
+    this.version = new SimulatedVersion(clock);
   }
 
   /** Starts again without any data. */
@@ -53,8 +53,8 @@ export class RuleServer {
       if (text === current.text) this.#loaded.set(current.sha, name);
       return this.#runScript(name, keys, args);
     }
-    if (text === SYNC_RULES) return this.version.sync(args);
-    if (text === CHANGE_RULES) return this.version.change(args);
+    if (text === SYNC_VERSION) return this.version.sync(args);
+    if (text === CHANGE_VERSION) return this.version.change(args);
     if (keys[0]?.endsWith('{bans}')) return this.bans.eval(text, args);
     return this.#heartbeats.eval(text, keys, args);
   }

@@ -1,6 +1,7 @@
 // SimulatedStore: does in TypeScript what the scripts do, for simulations. scripts.real.test.ts shows on a real server
 // that both return bit-identical results.
 
+import { limitOfContent } from '../../../lib/redis/limit/changeable-limit.js';
 import { REPORT } from '../../../lib/redis/store/fleet-scripts.js';
 import { HEARTBEAT, UNREGISTER } from '../../../lib/redis/store/heartbeat-scripts.js';
 import {
@@ -11,13 +12,9 @@ import {
   ttlMs,
 } from '../../../lib/redis/store/limit.js';
 import { createScript, type ScriptName } from '../../../lib/redis/store/limit-scripts.js';
-import {
-  CHANGE_LIMIT,
-  type LimitVersion,
-  readLimitVersion,
-  SYNC_LIMIT,
-} from '../../../lib/redis/store/limit-version.js';
+import { CHANGE_VERSION, readVersion, SYNC_VERSION } from '../../../lib/redis/store/version.js';
 import { refill } from '../../../lib/tables/arithmetic.js';
+import { SimulatedVersion } from './simulated-version.js';
 
 interface Lease {
   nodeId: number;
@@ -62,8 +59,8 @@ export class SimulatedStore {
   #limit: Limit;
   /** Limits that nodes may have: the first one, and those after changes. */
   readonly #limits: Limit[];
-  /** The text of the changed limit; empty if there is none. */
-  limitText = '';
+  /** The changed limit; its text is empty if there is none. */
+  readonly version: SimulatedVersion;
   /** The totals of the fleet, and the reports of nodes. */
   fleet = { totals: [] as number[], reports: new Map<string, string>() };
   readonly #clock: () => number;
@@ -79,6 +76,7 @@ export class SimulatedStore {
     this.#limit = limit;
     this.#limits = [limit];
     this.#clock = clock;
+    this.version = new SimulatedVersion(clock);
     this.#startedAt = clock();
     this.#nameScripts();
   }
@@ -97,7 +95,7 @@ export class SimulatedStore {
   /** Loses its data and goes on, as after FLUSHALL. */
   flush(): void {
     this.buckets.clear();
-    this.limitText = '';
+    this.version.text = '';
     this.fleet = { totals: [], reports: new Map() };
     this.#nodes.clear();
     this.#losses.clear();
@@ -126,26 +124,10 @@ export class SimulatedStore {
     return [fleet.totals.join(' '), ...all];
   }
 
-  #syncLimit(known: string): string {
-    const number = readLimitVersion(known)?.number ?? 0;
-    if (number > (readLimitVersion(this.limitText)?.number ?? 0)) this.limitText = known;
-    return this.limitText;
-  }
-
-  #changeLimit([change, before, known]: [string, string, string]): string {
-    const text = this.limitText || known || `rll1|0|${before}`;
-    const [, number, current = '', ...former] = text.split('|');
-    const numbers = current.split(' ');
-    const limit = change.split(' ').map((given, at) => (given === '=' ? numbers[at] : given));
-    const limits = [
-      limit.join(' '),
-      ...[current, ...former].filter((one) => one !== limit.join(' ')),
-    ];
-    if (limits.length > 10) limits.splice(-2, 1);
-    const next = Math.max(Number(number) + 1, Math.floor(this.#clock() * 1000));
-    this.limitText = `rll1|${next}|${limits.join('|')}`;
-    this.learn((readLimitVersion(this.limitText) as LimitVersion).limit);
-    return this.limitText;
+  #changeLimit(args: string[]): string {
+    const text = this.version.change(args);
+    this.learn(limitOfContent(readVersion(text)?.content ?? ''));
+    return text;
   }
 
   /** Knows the scripts of another limit too. */
@@ -172,8 +154,8 @@ export class SimulatedStore {
     if (source === UNREGISTER)
       return Number(this.#nodes.get(key as string)?.delete(args[0] as string));
     if (source === REPORT) return this.#report(args);
-    if (source === SYNC_LIMIT) return this.#syncLimit(args[0] as string);
-    if (source === CHANGE_LIMIT) return this.#changeLimit(args as [string, string, string]);
+    if (source === SYNC_VERSION) return this.version.sync(args);
+    if (source === CHANGE_VERSION) return this.#changeLimit(args);
     for (const [sha, { name, limit }] of this.#scripts) {
       if (createScript(name, limit, this.runId).text !== source) continue;
       this.#loaded.add(sha);

@@ -1,11 +1,16 @@
-// SimulatedVersion: does what the scripts of rule-version.ts do. updates.real.test.ts compares both.
+// SimulatedVersion: does what the scripts of version.ts do. updates.real.test.ts compares both.
 
-import { OLDER } from '../../../lib/redis/rules/rule-version.js';
+import { OLDER } from '../../../lib/redis/store/version.js';
 
 const MOST_NAMES = 10;
 
 export class SimulatedVersion {
   text = '';
+  readonly #clock: () => number;
+
+  constructor(clock: () => number) {
+    this.#clock = clock;
+  }
 
   sync([known = '', whole]: string[]): string {
     const header = headerOf(this.text);
@@ -22,7 +27,8 @@ export class SimulatedVersion {
     const former = known === '' ? [before] : known.split('|').slice(2);
     const names = [name, ...former.filter((one) => one !== name)];
     if (names.length > MOST_NAMES) names.splice(-2, 1);
-    this.text = `rlv1|${numberOf(known) + 1}|${names.join('|')}\n${content}`;
+    const number = Math.max(numberOf(known) + 1, Math.floor(this.#clock() * 1000));
+    this.text = `rlv1|${number}|${names.join('|')}\n${content}`;
     return this.text;
   }
 }

@@ -4,8 +4,8 @@
 import { SharedRateLimiter, type SharedRateLimiterOptions } from '../../../lib/redis/index.js';
 import { REPORT } from '../../../lib/redis/store/fleet-scripts.js';
 import { leaseLifetimes } from '../../../lib/redis/store/limit.js';
-import { SYNC_LIMIT } from '../../../lib/redis/store/limit-version.js';
 import { DEFAULT_DEADLINE_SECONDS } from '../../../lib/redis/store/options.js';
+import { SYNC_VERSION } from '../../../lib/redis/store/version.js';
 import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
 import { ENGINES } from '../../support/limiters.js';
 import { type Random, seeded } from '../../support/random.js';
@@ -86,7 +86,7 @@ class Simulation {
     const { rateLimit, burstLimit, leaseSeconds, policy } = this.#scenario;
     const options: SharedRateLimiterOptions = {
       // The limit does not change here.
-      client: this.#network.client([SYNC_LIMIT, REPORT]),
+      client: this.#network.client([SYNC_VERSION, REPORT]),
       rateLimit,
       burstLimit,
       leaseSeconds,

@@ -1,12 +1,16 @@
-// The rules of a limiter in the store, once a node has changed them: one key, at which every node looks regularly.
+// What all nodes have in common and any of them may change while they run, in the store: a limit, or rules. One key, at which
+// every node looks regularly; there is none before the first change.
 //
-// Its text: a first line with a mark, the number of changes, the name of the current rules (a digest) and the names of those
-// before them, the last one first; then the current rules as JSON. A node that starts with any of these rules adopts the
-// current ones. A look at unchanged rules transfers the first line only.
+// Its text: a first line with a mark, the number of the change, the name of the current content (a digest) and the names of
+// those before it, the last one first; then the content. A node that starts with any of these adopts the current one. A look
+// at an unchanged text transfers the first line only.
+//
+// The number is the store's time of the change in milliseconds, or one more than the number before it if that is later. So
+// it also exceeds the numbers that nodes remember of a store that has lost its data since.
 
 import { createHash } from 'node:crypto';
 
-export interface RuleVersion {
+export interface Version {
   /** The text in the store. */
   readonly text: string;
   /** Its first line. */
@@ -14,14 +18,13 @@ export interface RuleVersion {
   readonly number: number;
   readonly name: string;
   readonly former: readonly string[];
-  /** The rules as JSON. */
   readonly content: string;
 }
 
 const MARK = 'rlv1';
 /** Seconds for which the key is kept without any node. */
 const KEPT_SECONDS = 86_400;
-/** Rules that are named: the current ones, those before them, and always the first. */
+/** Contents that are named: the current one, those before it, and always the first. */
 const MOST_NAMES = 10;
 /** The reply to a node that knows a newer version than the store, which has lost data. */
 export const OLDER = 'older';
@@ -40,7 +43,7 @@ local header = string.match(stored or '', '^[^\\n]*')
  * (`ARGV[1]`, empty if it knows none). If the node knows a newer one, it replies OLDER, or writes the text (`ARGV[2]`) if the
  * node gives it.
  */
-export const SYNC_RULES = `${READ}
+export const SYNC_VERSION = `${READ}
 if numberOf(ARGV[1]) > numberOf(header) then
   if not ARGV[2] then return '${OLDER}' end
   stored = ARGV[2]
@@ -50,28 +53,30 @@ if stored then redis.call('EXPIRE', KEYS[1], ${KEPT_SECONDS}) end
 return header ~= '' and header == ARGV[1] and header or stored or ''`;
 
 /**
- * Makes rules the current ones. `ARGV`: the first line that the node knows, empty if it knows none (1), the name of the rules
- * that it has (2), and the name (3) and the JSON (4) of the new ones. Replies with the text: if another node has made a change
- * that this one does not know, that of the other node, and then nothing has changed.
+ * Makes a content the current one. `ARGV`: the first line that the node knows, empty if it knows none (1), the name of the
+ * content that it has (2), and the name (3) and the text (4) of the new one. Replies with the text: if another node has made a
+ * change that this one does not know, that of the other node, and then nothing has changed.
  */
-export const CHANGE_RULES = `${READ}
+export const CHANGE_VERSION = `${READ}
 if header ~= ARGV[1] and numberOf(header) >= numberOf(ARGV[1]) then return stored end
 local names, former = {ARGV[3]}, string.match(ARGV[1], '^[^|]*|[^|]*|(.*)$') or ARGV[2]
 for name in string.gmatch(former, '[^|]+') do
   if name ~= ARGV[3] then names[#names + 1] = name end
 end
 if #names > ${MOST_NAMES} then table.remove(names, #names - 1) end
-stored = string.format('${MARK}|%d|', numberOf(ARGV[1]) + 1) .. table.concat(names, '|') .. '\\n' .. ARGV[4]
+local time = redis.call('TIME')
+local number = math.max(numberOf(ARGV[1]) + 1, time[1] * 1000 + math.floor(time[2] / 1000))
+stored = string.format('${MARK}|%.0f|', number) .. table.concat(names, '|') .. '\\n' .. ARGV[4]
 redis.call('SET', KEYS[1], stored, 'EX', ${KEPT_SECONDS})
 return stored`;
 
-/** The name of rules. */
-export function nameOfRules(content: string): string {
+/** The name of a content. */
+export function nameOf(content: string): string {
   return createHash('sha256').update(content).digest('base64url');
 }
 
-/** Reads a text; undefined if rules have never been changed, or it is invalid. */
-export function readRuleVersion(text: string): RuleVersion | undefined {
+/** Reads a text; undefined if nothing has ever been changed, or it is invalid. */
+export function readVersion(text: string): Version | undefined {
   const [header = ''] = text.split('\n', 1);
   const [mark, number, name, ...former] = header.split('|');
   if (mark !== MARK || name === undefined || !Number.isSafeInteger(Number(number)))
