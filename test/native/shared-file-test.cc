@@ -192,12 +192,12 @@ void testRemoval() {
 // Limiters of another version are told nothing, so it is not removed while they use it.
 void testRemovalOfAnotherLayout() {
   TestFile file;
-  SharedError error;
   {
     SharedRate old(kRate);
     attach(old, file);
     old.region().header().founding.version = kSharedLayout + 1;
 #if !defined(RELAY_LIMITER_NO_BYTE_LOCKS)
+    SharedError error;
     require(!SharedRegion::remove(file.path(), error), "a file in use stays");
     require(std::strstr(error.message, "in use") != nullptr, "the error says so");
     require(!old.region().isDetached(), "the file has its path");
