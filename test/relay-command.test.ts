@@ -190,7 +190,32 @@ describe('The picture of a demonstration', () => {
     expect(svg.match(/× nothing arrived/g)).toHaveLength(1);
   });
 
+  it('has a contrast of at least 4.5 to 1 in each text, in light and in dark mode', () => {
+    const [light, dark] = picture('a title', [1], [1]).split('@media') as [string, string];
+    const colors = (style: string) => style.match(/(?<=(?:fill|color): )#\w{6}/g) ?? [];
+    for (const style of [light, dark]) {
+      const back = /\.back \{ fill: (#\w+)/.exec(style)?.[1] as string;
+      const texts = colors(style).filter((color) => color !== back);
+      expect(texts).toHaveLength(4);
+      for (const text of texts) expect(contrast(text, back), text).toBeGreaterThan(4.5);
+    }
+  });
+
   it('is empty if nothing was delivered', () => {
     expect(picture('nothing', [Number.NaN], [Number.NaN])).not.toMatch(/NaN|Infinity|<circle/);
   });
 });
+
+/** The contrast of two colours by WCAG 2. */
+function contrast(one: string, other: string): number {
+  const [dark, light] = [one, other].map(luminance).sort((a, b) => a - b) as [number, number];
+  return (light + 0.05) / (dark + 0.05);
+}
+
+function luminance(color: string): number {
+  const [red, green, blue] = [1, 3, 5].map((at) => {
+    const part = Number.parseInt(color.slice(at, at + 2), 16) / 255;
+    return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  }) as [number, number, number];
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}

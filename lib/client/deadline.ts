@@ -128,7 +128,6 @@ const openBodies = new FinalizationRegistry<() => void>((unfollow) => unfollow()
 
 /** Aborts `controller` when `signal` aborts. Returns a function that cancels this. */
 function follow(controller: AbortController, signal: AbortSignal | undefined): () => void {
-  if (signal?.aborted) controller.abort(signal.reason);
   return onAbort(signal, () => controller.abort(signal?.reason));
 }
 

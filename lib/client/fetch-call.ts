@@ -208,7 +208,11 @@ export class FetchCall {
     }
     const reporting = this.#report(response, lease);
     const { refused } = reporting instanceof Promise ? await reporting : reporting;
-    signal?.throwIfAborted();
+    if (signal?.aborted) {
+      // Not every fetch ends a body when its signal aborts.
+      discardBody(response.body);
+      throw signal.reason;
+    }
     const isFailed = !refused && this.#settings.retryStatuses.has(response.status);
     return { response, canRetry: refused || isFailed, needsPause: isFailed };
   }

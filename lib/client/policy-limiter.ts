@@ -262,7 +262,7 @@ export class PolicyLimiter {
       // A good answer says to the outer limiter, too, that requests are answered.
       if (!meaning.isRefused) within?.update(NOTHING, status, { lease, refused: false });
       this.#limits.update(meaning, read, now);
-      this.#events.onResponse(meaning, status, this.#limits.recovery.blockedUntil, now);
+      this.#events.onResponse(meaning, status, this.#limits.blockedUntil(now), now);
     }
     this.#notifyChange();
   }
@@ -272,9 +272,10 @@ export class PolicyLimiter {
    * @throws ERR_LIMITER_CLOCK
    */
   state(): PolicyLimiterState {
-    const { blockedUntil, isRamping, rateShare } = this.#limits.recovery;
+    const { isRamping, rateShare } = this.#limits.recovery;
+    const now = this.#readClock();
     return {
-      blockedSeconds: secondsUntil(blockedUntil, this.#readClock()),
+      blockedSeconds: secondsUntil(this.#limits.blockedUntil(now), now),
       ramping: isRamping,
       rateShare,
       waiting: this.#queue.size,

@@ -18,6 +18,8 @@ import type { AccountingOptions } from './windows/index.js';
 
 /** The most units that `remaining` tells apart from any number of them. */
 const MOST_UNITS = 2 ** 31;
+/** What every request costs at least. */
+const ONE_REQUEST = 1;
 
 /** What is known of a response besides its meaning. */
 export interface ResponseContext {
@@ -38,6 +40,8 @@ export class UpstreamLimits {
   #recovery: Recovery;
   readonly #jitter = new JitterMeter();
   readonly #accounting: AccountingOptions;
+  /** The time at which a limit has units again of which a refusal said that nothing is left. */
+  #refusedUntil = -Infinity;
   /** The number of the last request. Requests are numbered from 1. */
   #lastNumber = 0;
   #lastTakeAt = -Infinity;
@@ -88,6 +92,17 @@ export class UpstreamLimits {
     if (unit === undefined) return;
     const reason = unit === REQUESTS ? 'the smallest quota' : `the smallest quota of ${unit}`;
     throw costTooHigh(amountOf(cost, unit), this.maxCost(unit), reason);
+  }
+
+  /**
+   * The time before which no request may be sent because the upstream refused one or sent `Retry-After`. A later report may
+   * end the wait for a limit.
+   */
+  blockedUntil(now: number): number {
+    const { blockedUntil } = this.#recovery;
+    if (this.#refusedUntil <= now) return blockedUntil;
+    const reported = this.#serverPolicies.readyAt(ONE_REQUEST, now);
+    return Math.max(blockedUntil, Math.min(this.#refusedUntil, reported));
   }
 
   readyAt(cost: Cost, now: number): number {
@@ -187,6 +202,9 @@ export class UpstreamLimits {
     const answered = this.#answeredRequest(ownLease, now);
     const isSpent = this.#serverPolicies.apply(meaning, answered, last, now);
     if (ownLease !== undefined) this.#markCounted(ownLease);
+    if (isRefused && isSpent) {
+      this.#refusedUntil = this.#serverPolicies.readyAt(ONE_REQUEST, now);
+    }
     const retryAfter = meaning.info.retryAfterSeconds;
     if (isWait(retryAfter)) {
       if (violated.length === 0) this.#recovery.block(retryAfter, last, now);
@@ -238,6 +256,7 @@ export class UpstreamLimits {
       throw invalidSnapshot('invalid policy state');
     }
     this.#quotas = quotas;
+    this.#refusedUntil = -Infinity;
     this.#recovery = this.#createRecovery();
     if (saved.blockedSeconds > elapsed) {
       this.#recovery.block(saved.blockedSeconds - elapsed, last, now);

@@ -59,8 +59,14 @@ export interface LimiterOptions {
   /**
    * Keeps the peers in memory that all processes and worker threads of this machine share, under this name: up to 64
    * letters, digits, `.`, `_` and `-`, the first no `.`; or an absolute path. The first limiter creates the file, the
-   * others join; all of them must have the same class, numbers and `maxPeers` (at most 2^26); `update` of a `RuleLimiter`
-   * changes the rules of all. Only the native engine has shared tables, and they have no `clock`. Default: a table of this limiter's own. See docs/one-machine.md.
+   * others join, up to 1,024 of them at a time; all must have the same class, numbers and `maxPeers` (at most 2^26);
+   * `update` of a `RuleLimiter` changes the rules of all. Only the native engine has shared tables, and they have no
+   * `clock`.
+   *
+   * A check never fails because of another process. Other calls throw `ERR_LIMITER_SHARED` while a process is stopped in
+   * the part of the table that they need, and all calls do once this limiter has left the table.
+   *
+   * Default: a table of this limiter's own. See docs/one-machine.md.
    */
   shared?: string | undefined;
   /**

@@ -1,6 +1,7 @@
 // Merges the options of the plugin with those of a route, which take precedence.
 
 import { SUBNET_OPTIONS } from '../address/address-key.js';
+import { limiterError, show } from '../common/errors.js';
 import { usesSubnets } from '../guard/client-scopes.js';
 import { EXCLUSIONS, NOT_WITH_RULES, RULE_OPTIONS } from '../http/options.js';
 import { isRuleLimiter } from '../limiters/verdict.js';
@@ -22,6 +23,7 @@ export function inherit(plugin: Options, own: Options): Options {
     else if (excluded.some((other) => has(own, other))) drop([name]);
   }
   if (!hasOwnLimit(own)) return merged;
+  if (has(merged, 'shared') && !has(own, 'shared')) throw missingName(merged['shared']);
   // The plugin's policy name describes the plugin's limit only.
   drop(['name']);
   // A route with another kind of limiter does not take the options that only the plugin's kind has.
@@ -34,6 +36,12 @@ export function inherit(plugin: Options, own: Options): Options {
     if (merged['limiter'] !== undefined) drop(['refundWhen']);
   }
   return merged;
+}
+
+/** The plugin's table has the plugin's limit. Without one of its own, the route's limit would hold for each process. */
+function missingName(shared: unknown): Error {
+  const message = `shared must be given with the limit of a route, since the plugin has it: a name other than ${show(shared)}`;
+  return limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
 }
 
 /** Whether a route has buckets of its own. */

@@ -18,7 +18,7 @@ import type { Asked, LimitOptions, Message, Unanswered } from './types.js';
 type Given = Readonly<Record<string, unknown>>;
 
 /** Options that are passed to the limiters created for `limit`. */
-const LIMITER_OPTIONS = ['engine', 'clock', 'maxPeers', 'disconnectThreshold'] as const;
+const LIMITER_OPTIONS = ['engine', 'clock', 'maxPeers', 'disconnectThreshold', 'shared'] as const;
 
 /** Each option here excludes the listed options, which would have no effect with it. */
 export const EXCLUSIONS = {
@@ -90,7 +90,7 @@ export function readSharedOptions<Request, Response>(
   const client = readClient(given, warn);
   const limits = readLimits(given);
   const limiter = given['limiter'] as object | undefined;
-  if (limiter === undefined) warnOfCluster(warn, ['limit']);
+  if (limiter === undefined) warnOfCluster(warn, given['shared'] === undefined ? ['limit'] : []);
   else if (countsPerProcess(limiter)) warnOfCluster(warn, ['limiter']);
   return {
     ...limits,
@@ -119,6 +119,9 @@ function readLimits<Request, Response>(given: Given): LimitSettings<Request, Res
     const accepted = 'a whole number of at least 1 or a function, unless limiter is given';
     throw invalidValue('ERR_LIMITER_OPTION', 'limit', limit, accepted);
   }
+  // Each number would need a table of the full size, of a name of its own.
+  if (typeof limit === 'function')
+    requireNone(given, ['shared'], 'together with a function as limit');
   const refunds = refundWhen !== undefined;
   const isRules = isRuleLimiter(limiter);
   if (limiter !== undefined && !isRules) {

@@ -28,6 +28,7 @@ export interface LimitSettings<Request, Response> {
     readonly clock?: (() => number) | undefined;
     readonly maxPeers?: number | undefined;
     readonly disconnectThreshold?: number | null | undefined;
+    readonly shared?: string | undefined;
   };
   readonly ban: BanPolicy | undefined;
   /** Whether the limiters must be able to give back what a request has taken. */
@@ -102,9 +103,9 @@ export class PolicySet<Request, Response> {
       throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);
     }
     const { windowSeconds, limiterOptions, ban, refunds } = this.#settings;
-    const { engine, clock, maxPeers, disconnectThreshold } = limiterOptions;
+    const { engine, clock, maxPeers, disconnectThreshold, shared } = limiterOptions;
     // A bucket that is idle for a whole window is full, like the bucket of a new peer.
-    const common = { engine, clock, maxPeers, cleanup: { maxAgeSeconds: windowSeconds } };
+    const common = { engine, clock, maxPeers, shared, cleanup: { maxAgeSeconds: windowSeconds } };
     if (ban === undefined && !refunds) {
       const rate = { rateLimit: limit / windowSeconds, burstLimit: limit };
       const limiter = new RateLimiter({ ...common, ...rate, disconnectThreshold });

@@ -190,4 +190,10 @@ export interface LimitOptions<Request, Response>
    * `refundWhen`.
    */
   disconnectThreshold?: number | null | undefined;
+  /**
+   * A name: the limit holds for all processes of the machine that give this name with the same numbers and the same `maxPeers`.
+   * Passed to the limiter that `limit` creates: see `RateLimiter`. Not with a function as `limit`, nor with `clock`. A route of
+   * Fastify with a limit of its own needs a name of its own. Default: each process counts by itself.
+   */
+  shared?: string | undefined;
 }

@@ -57,9 +57,10 @@ export class RuleLimiter extends RuleLimiterState {
   #isClosed = false;
 
   /**
-   * Creates a limiter without keys.
+   * Creates a limiter without keys, or joins a shared table.
    * @throws `ERR_LIMITER_OPTION` for an invalid option, with its path, or too many scopes, rules, units or plans;
-   * `ERR_LIMITER_ENGINE` if the requested engine is unavailable; `ERR_LIMITER_MEMORY`.
+   * `ERR_LIMITER_ENGINE` if the requested engine is unavailable; `ERR_LIMITER_MEMORY`. With the option `shared`:
+   * `ERR_LIMITER_SHARED` if the file cannot be used, or has other scopes, rules or another `maxPeers`.
    */
   constructor(options: RuleLimiterOptions) {
     const given = readOptions('RuleLimiter', options, OPTIONS);
@@ -266,7 +267,8 @@ export class RuleLimiter extends RuleLimiterState {
    * another scope is a new rule. Bans in force keep their ends. Opened peers follow by themselves; a peer with a plan that
    * is gone gets the base rules. Visits no key.
    * @throws `ERR_LIMITER_OPTION` as the constructor does, `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`; then nothing has
-   * changed.
+   * changed. With a shared table also `ERR_LIMITER_OPTION` for more rules than its records have room for, or sections of
+   * more than 1 MiB, and `ERR_LIMITER_SHARED` while another process is stopped in a call.
    * @example
    * import { RuleLimiter } from 'relay-limiter';
    *

@@ -20,7 +20,7 @@ import {
 } from './compile.js';
 import { at, type Path } from './fields.js';
 import type { KeyList, Lists, RuleSpec, ScopeSpec } from './sections.js';
-import type { BanPolicy, Rule, RuleSections, Scope } from './types.js';
+import type { BanPolicy, Rule, RuleNumbers, RuleSections, Scope } from './types.js';
 
 /** The core of a limiter with a shared table. */
 export type SharedRuleCore = RulesCore & SharedRulesCore & SharedCore;
@@ -234,8 +234,15 @@ function scopeOf(scope: ScopeSpec, scopes: readonly ScopeSpec[]): Scope {
   return { kind: 'address', ...source, ipv4Subnet, ipv6Subnet };
 }
 
+/** Every field of a rule but its numbers, so that the compiler finds one that is missing. */
+type RuleFacts = {
+  readonly [Name in Exclude<keyof Rule, keyof RuleNumbers>]-?: Rule[Name] | undefined;
+};
+
 function ruleOf({ actions, unit, numbers, dryRun, violation }: RuleSpec, scope: string): Rule {
-  return { scope, ...(actions && { action: actions }), unit, ...numbers, dryRun, violation };
+  // JSON leaves out an action that is undefined.
+  const rule = { scope, action: actions, unit, ...numbers, dryRun, violation };
+  return rule satisfies RuleFacts & RuleNumbers;
 }
 
 function listsOf(scopes: readonly ScopeSpec[], lists: Lists): Record<string, readonly string[]> {

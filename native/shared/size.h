@@ -16,7 +16,8 @@ struct SharedSize {
   static constexpr double kMostPeers = 1 << 26;
 
   explicit SharedSize(double maxPeers) noexcept {
-    const double peers = std::min(std::max(maxPeers, 1.0), kMostPeers);
+    // In this order a number of a damaged file that is NaN becomes 1.
+    const double peers = std::min(kMostPeers, std::max(1.0, maxPeers));
     if (peers <= kMostInShard) {
       shards = 1;
       mostInShard = peers;

@@ -143,8 +143,10 @@ class Page {
           const unsigned home = homeGroup(record.fingerprint);
           for (unsigned h = home; h != g; h = next(h)) ++groups_[h].overflow;
         } else {
-          groups_[g].tags.set(slot, 0);
-          record.fingerprint = Fingerprint{0, 0};
+          // Most records are free already: they are not written, so that the page stays as clean.
+          constexpr Fingerprint kNone{0, 0};
+          if (groups_[g].tags.at(slot) != 0) groups_[g].tags.set(slot, 0);
+          if (!(record.fingerprint == kNone)) record.fingerprint = kNone;
         }
       }
     }

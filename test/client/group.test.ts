@@ -5,10 +5,11 @@ import {
   PolicyLimiter,
   PolicyLimiterGroup,
   type PolicyLimiterGroupOptions,
+  type UpstreamPool,
 } from 'relay-limiter/client';
 import { describe, expect, it, vi } from 'vitest';
 import { codeOf } from '../support/limiters.js';
-import { serveVirtually, virtualFetch, watched } from './network.js';
+import { serveVirtually, virtualFetch, virtualPoolOf, watched } from './network.js';
 import { left, mostIn, now, pass, type Sent, said, useVirtualTime } from './support.js';
 
 useVirtualTime();
@@ -123,6 +124,17 @@ describe('PolicyLimiterGroup', () => {
     expect(group.keys.length).toBeLessThan(150);
   });
 
+  it('removes idle limiters although an older one is in use', async () => {
+    const group = groupOf({ policies: [{ quota: 5, windowSeconds: 1 }], idleSeconds: 10 });
+    await group.run(() => {}, { key: 'busy' });
+    for (const key of ['a', 'b', 'c']) await group.run(() => {}, { key });
+    for (let n = 0; n < 15; n += 1) {
+      await pass(1);
+      await group.run(() => {}, { key: 'busy' });
+    }
+    expect(group.keys).toEqual(['busy']);
+  });
+
   it('replaces the policies of all keys', async () => {
     const group = groupOf({ policies: [{ quota: 5, windowSeconds: 30 }] });
     await group.acquire({ key: 'a', cost: 5 });
@@ -224,6 +236,9 @@ describe('PolicyLimiterGroup', () => {
   it('accepts only keys that are strings, and leases of its own', async () => {
     const group = groupOf();
     await expect(group.acquire({} as never)).rejects.toMatchObject({ code: 'ERR_LIMITER_KEY' });
+    await expect(group.run(7 as never, { key: 'a' })).rejects.toMatchObject({
+      code: 'ERR_LIMITER_OPTION',
+    });
     const lease = await groupOf().acquire({ key: 'a' });
     expect(codeOf(() => group.update(said(), 200, { lease }))).toBe('ERR_LIMITER_OPTION');
     expect(codeOf(() => groupOf({ policies: [] }))).toBe('ERR_LIMITER_OPTION');
@@ -331,6 +346,61 @@ describe('limitFetch around a limited fetch', () => {
       [expect.any(Number), 2, expect.any(Number), 2],
       [expect.any(Number), 3, expect.any(Number), 3],
     ]);
+  });
+
+  it.each([
+    [
+      'inside',
+      (pool: UpstreamPool, limiter: PolicyLimiter) =>
+        limitFetch(limitFetch(virtualFetch, pool), limiter),
+    ],
+    [
+      'outside',
+      (pool: UpstreamPool, limiter: PolicyLimiter) =>
+        limitFetch(limitFetch(virtualFetch, limiter), pool),
+    ],
+  ])('may have a pool %s, whose nodes learn from their failures', async (_, nest) => {
+    const gone = serveVirtually(() => Promise.reject(new TypeError('gone')));
+    const good = serveVirtually(() => new Response('yes'));
+    const pool = virtualPoolOf([gone, good]);
+    const limiter = ten();
+    const limited = nest(pool, limiter);
+    const responses: Response[] = [];
+    for (let n = 0; n < 8; n += 1) {
+      responses.push(await limited('/'));
+      await pass(1);
+    }
+    expect(responses.map(({ status }) => status)).toEqual(Array.from({ length: 8 }, () => 200));
+    expect(good.received).toHaveLength(8);
+    expect(gone.received.length).toBeGreaterThan(0);
+    const { nodes } = pool.state();
+    expect(nodes[gone.origin]).toMatchObject({ inFlight: 0, rejectedShare: 0 });
+    expect(nodes[gone.origin]?.failureShare).toBeGreaterThan(0);
+    expect(nodes[good.origin]).toMatchObject({ inFlight: 0, failureShare: 0 });
+    expect(limiter.state()).toMatchObject({ running: 0, waiting: 0 });
+  });
+
+  it('lets both obey what a response says', async () => {
+    const headers = { 'Retry-After': '10' };
+    const server = serveVirtually(() => new Response('no', { status: 429, headers }));
+    const [outer, inner] = [ten(), ten()];
+    const limited = limitFetch(limitFetch(virtualFetch, inner), outer, { maxAttempts: 1 });
+    expect((await limited(server.origin)).status).toBe(429);
+    expect([outer, inner].map((limiter) => limiter.state().blockedSeconds)).toEqual([10, 10]);
+  });
+
+  it('takes both quotas, one after the other, if both are pools', async () => {
+    const server = serveVirtually(() => new Response('yes'));
+    const [inner, outer] = [virtualPoolOf([server]), virtualPoolOf([server], 1)];
+    const limited = limitFetch(limitFetch(virtualFetch, inner), outer);
+    const all = Promise.all([limited('/a'), limited('/b')]);
+    await pass(0);
+    expect(server.received).toEqual([{ method: 'GET', url: '/a' }]);
+    await pass(1.1);
+    expect((await all).map(({ status }) => status)).toEqual([200, 200]);
+    for (const pool of [inner, outer]) {
+      expect(pool.state().nodes[server.origin]).toMatchObject({ inFlight: 0, failureShare: 0 });
+    }
   });
 
   it('may have a group inside and another outside', async () => {

@@ -44,6 +44,21 @@ describe('the option read of limitFetch', () => {
     await expect(limited(server.origin)).rejects.toThrow(SyntaxError);
     expect(server.received).toHaveLength(1);
     expect(limiter.delaySeconds()).toBe(60);
+    expect(limiter.state().running).toBe(0);
+  });
+
+  it.each<[string, LimitFetchOptions]>([
+    ['at once', { isRefusal: () => JSON.parse('{') }],
+    ['later', { isRefusal: async () => JSON.parse('{') }],
+  ])('frees the connection of a response that it cannot read, failing %s', async (_, options) => {
+    let isCancelled = false;
+    const cancel = () => {
+      isCancelled = true;
+    };
+    const answer = async () => new Response(new ReadableStream({ cancel }));
+    const limited = limitFetch(answer, new PolicyLimiter(plenty), options);
+    await expect(limited('http://a.example')).rejects.toThrow(SyntaxError);
+    expect(isCancelled).toBe(true);
   });
 
   it('rejects the call if it returns no RateLimitInfo', async () => {

@@ -214,6 +214,38 @@ describe('limitFetch', () => {
     },
   );
 
+  it('sends nothing, and spends nothing, if its lease comes at the deadline', async () => {
+    const limiter = new PolicyLimiter({
+      policies: [{ quota: 1, windowSeconds: 10 }],
+      algorithm: 'sliding',
+    });
+    limiter.tryAcquire();
+    const server = serve(good);
+    const gone = watched(limitFetch(virtualFetch, limiter, { deadlineSeconds: 10 })(server.origin));
+    await pass(10);
+    expect(gone.rejected).toMatchObject({ code: 'ERR_LIMITER_DEADLINE' });
+    expect(server.received).toEqual([]);
+    expect(limiter.delaySeconds()).toBe(0);
+  });
+
+  it('leaves the signal of a request that has ended alone', async () => {
+    const signals: AbortSignal[] = [];
+    const answers = [async () => new Response(null), () => Promise.reject(new Error('gone'))];
+    const answering: Fetch = (_, init) => {
+      signals.push(init?.signal as AbortSignal);
+      return (answers.shift() as () => Promise<Response>)();
+    };
+    const options = { deadlineSeconds: 60, maxAttempts: 1 };
+    const limited = limitFetch(answering, new PolicyLimiter(plenty), options);
+    const abort = new AbortController();
+    const init = { signal: abort.signal };
+    await limited('http://a.example', init);
+    await expect(limited('http://a.example', init)).rejects.toThrow('gone');
+    abort.abort();
+    expect(signals.map(({ aborted }) => aborted)).toEqual([false, false]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   it('keeps no memory of its requests on a signal', async () => {
     const { signal } = new AbortController();
     const limited = limitFetch(async () => new Response(null), hastyLimiter(), {

@@ -3,6 +3,7 @@
 import { PassThrough, Readable } from 'node:stream';
 import { limitFetch, PolicyLimiter } from 'relay-limiter/client';
 import { describe, expect, it, vi } from 'vitest';
+import { uncaught } from '../support/uncaught.js';
 import { watched } from './network.js';
 import { pass, plenty, spent, useVirtualTime } from './support.js';
 
@@ -187,6 +188,77 @@ describe('limitFetch', () => {
     },
   );
 
+  it('frees the connection of a response with a stream of Node that someone has paused', async () => {
+    const body = new PassThrough();
+    body.pause();
+    const answers = [
+      Object.assign(new NodeFetchResponse({ status: 429 }), { body }),
+      new Response(),
+    ];
+    const limiter = new PolicyLimiter({ ...plenty, random: () => 0 });
+    const limited = limitFetch((async () => answers.shift()) as unknown as Fetch, limiter);
+    await limited('http://a.example');
+    expect(body.readableFlowing).toBe(true);
+    body.destroy();
+  });
+
+  it.each([
+    ['that is too long', 1000],
+    ['that stops', 1],
+  ])(
+    'closes its copy of a problem body %s, and reads no more than 64 KiB of it',
+    async (_, chunks) => {
+      let pulled = 0;
+      let isCancelled = false;
+      const body = new ReadableStream({
+        pull(controller) {
+          pulled += 1;
+          if (pulled <= chunks) controller.enqueue(new Uint8Array(16_384).fill(32));
+          else if (chunks > 1) controller.close();
+          else return new Promise(() => {});
+        },
+        cancel() {
+          isCancelled = true;
+        },
+      });
+      const answer = async () => new Response(body, { status: 429, headers: PROBLEM_TYPE });
+      const outcome = watched(
+        limitFetch(answer, new PolicyLimiter(plenty), { maxAttempts: 1 })('http://a.example'),
+      );
+      for (let turn = 0; turn < 100; turn += 1)
+        await new Promise((resolve) => setImmediate(resolve));
+      await pass(1);
+      expect(pulled).toBeLessThan(10);
+      expect(vi.getTimerCount()).toBe(0);
+      await (outcome.resolved as Response).body?.cancel();
+      expect(isCancelled).toBe(true);
+    },
+  );
+
+  it('closes its copy of a problem body that is a stream of Node and stops', async () => {
+    const response = new NodeFetchResponse({ status: 429, headers: PROBLEM_TYPE });
+    const body = new PassThrough();
+    body.write('{');
+    response.body = body;
+    const copies: NodeFetchResponse[] = [];
+    const clone = () => {
+      const copy = NodeFetchResponse.prototype.clone.call(response);
+      copies.push(copy);
+      return copy;
+    };
+    const answer = async () => Object.assign(response, { clone });
+    const limited = limitFetch(answer as unknown as Fetch, new PolicyLimiter(plenty), {
+      maxAttempts: 1,
+    });
+    const outcome = watched(limited('http://a.example'));
+    await pass(1);
+    expect(outcome.resolved).toMatchObject({ status: 429 });
+    expect(copies.map((copy) => copy.body.destroyed)).toEqual([true]);
+    expect(vi.getTimerCount()).toBe(0);
+    body.end('}');
+    expect(await response.text()).toBe('{}');
+  });
+
   it('survives a refused response whose body is locked, and headers that are a plain object', async () => {
     const { body } = new Response('no');
     body?.getReader();
@@ -233,6 +305,22 @@ describe('a request body that is a stream of Node', () => {
     const late = new Readable({ read() {} });
     await expect(limited(url, { ...post(late), signal: abort.signal })).rejects.toBe('enough');
     expect(late.destroyed).toBe(true);
+  });
+
+  it('may fail when it is destroyed', async () => {
+    const body = new Readable({
+      read() {},
+      destroy: (_, done) => done(new Error('cannot be closed')),
+    });
+    const abort = new AbortController();
+    const call = limitFetch(fetch, spent())(url, { ...post(body), signal: abort.signal });
+    abort.abort('enough');
+    const failures = await uncaught(async () => {
+      await expect(call).rejects.toBe('enough');
+      await new Promise((resolve) => setImmediate(resolve));
+    });
+    expect(body.errored?.message).toBe('cannot be closed');
+    expect(failures).toEqual([]);
   });
 
   it('is sent as it is, once', async () => {

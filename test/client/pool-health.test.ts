@@ -1,7 +1,7 @@
 // UpstreamPool and nodes that hang, fail, reject, or become slow; time limits of attempts; and what a node file says of
 // how requests are sent.
 
-import { limitFetch, type UpstreamPool } from 'relay-limiter/client';
+import { limitFetch, UpstreamPool } from 'relay-limiter/client';
 import { describe, expect, it } from 'vitest';
 import { never, serveVirtually, virtualFetch, virtualPoolOf } from './network.js';
 import { learn, MANY, node, poolOf, request } from './pools.js';
@@ -141,6 +141,26 @@ describe('UpstreamPool.update with nodes', () => {
       pool.update(said(), 200, { lease });
       lease.release();
     }
+  });
+
+  it('changes how requests are sent to a node, and which costs it accepts', async () => {
+    const policies = [{ w: 60, v: 2 }];
+    const pool = new UpstreamPool({ 'a.example': { policies, path: '/old' } });
+    const urls: string[] = [];
+    const limited = limitFetch(async (input) => {
+      urls.push(String(input));
+      return new Response();
+    }, pool);
+    await limited('/x');
+    const changed = { policies: [{ w: 60, v: 5 }], path: '/new', timeoutSeconds: 7 };
+    pool.update({ 'a.example': changed });
+    await limited('/x');
+    expect(urls).toEqual(['https://a.example/old/x', 'https://a.example/new/x']);
+    expect(pool.settingsOf('a.example')).toMatchObject({ path: '/new', timeoutSeconds: 7 });
+    expect(pool.settingsOf('b.example')).toBeUndefined();
+    const { lease } = await pool.acquire({ cost: 3 });
+    expect(lease.cost).toBe(3);
+    await expect(pool.acquire({ cost: 6 })).rejects.toMatchObject({ code: 'ERR_LIMITER_COST' });
   });
 
   it('rejects an invalid file, and nothing changes', () => {

@@ -125,6 +125,27 @@ describe('presets.github', () => {
     expect(mock.refused).toEqual([]);
   });
 
+  it.each([
+    ['GET', '/user', undefined, 'core', { requests: 1, points: 1 }],
+    ['POST', '/repos/a/b/issues', { query: 'a' }, 'core', { requests: 1, points: 5, content: 1 }],
+    ['GET', '/search/code?q=a', undefined, 'code_search', { requests: 1, points: 1 }],
+    ['GET', '/search/issues?q=a', undefined, 'search', { requests: 1, points: 1 }],
+    ['GET', '/api/v3/search/users', undefined, 'search', { requests: 1, points: 1 }],
+    ['POST', '/graphql', { query: '{ viewer { login } }' }, 'graphql', { requests: 1, points: 1 }],
+    [
+      'POST',
+      '/graphql',
+      { query: ' mutation { a }' },
+      'graphql',
+      { requests: 1, points: 5, content: 1 },
+    ],
+  ])('knows the resource and the cost of %s %s %j', (method, path, body, key, cost) => {
+    const { fetch: options } = presets.github();
+    const request = { method, url: `https://api.github.com${path}`, body: JSON.stringify(body) };
+    expect(options.key?.(request)).toBe(key);
+    expect(options.cost?.(request)).toEqual(cost);
+  });
+
   it('waits a minute after a secondary refusal that gives no time', async () => {
     const at: number[] = [];
     const mock = mockOf(() => {

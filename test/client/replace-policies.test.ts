@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import type { Algorithm } from 'relay-limiter/client';
 import { describe, expect, it } from 'vitest';
 import { codeOf } from '../support/limiters.js';
-import { burst, limited, mostIn, type Sent } from './support.js';
+import { burst, left, limited, mostIn, policyOf, type Sent, said } from './support.js';
 
 const MINUTE = { quota: 10, windowSeconds: 60 };
 
@@ -53,6 +53,28 @@ describe('PolicyLimiter.update with policies', () => {
     expect(limiter.remaining()).toBe(85);
   });
 
+  it('knows the windows of limits without a reset by the new policies', () => {
+    const { limiter } = limited([MINUTE], { random: () => 0 });
+    limiter.update([{ quota: 10, windowSeconds: 7, name: 'a' }]);
+    limiter.update(left(0, null));
+    // A second more, because the server says nothing exact.
+    expect(limiter.delaySeconds()).toBe(8);
+    // What the server reports of a policy as tight as a configured one is not counted again.
+    limiter.update(said({ policies: [policyOf(10, 7)] }));
+    expect(limiter.snapshot().told).toEqual([]);
+  });
+
+  it('sets the pace after a refusal, which is half of what they allow', () => {
+    const { limiter, clock } = limited([MINUTE], { algorithm: 'sliding', random: () => 0 });
+    limiter.update(said(), 429);
+    limiter.update([{ quota: 100, windowSeconds: 10 }]);
+    clock.now += 1;
+    expect(limiter.tryAcquire()).toBe(true);
+    limiter.update(said(), 200);
+    // Each good answer raises the share of the rate of 10 per second by 1/64, from a half.
+    expect(limiter.delaySeconds()).toBeCloseTo(1 / 5, 2);
+  });
+
   it('serves waiting calls that fit now, and rejects those that never will', async () => {
     const { limiter } = limited([MINUTE], { algorithm: 'sliding' });
     limiter.tryAcquire(10);
@@ -70,6 +92,16 @@ describe('PolicyLimiter.update with policies', () => {
     limiter.update([MINUTE, { quota: 3, windowSeconds: 1, unit: 'tokens' }]);
     lease?.refund();
     expect(limiter.remaining()).toBe(10);
+  });
+
+  it('lets leases of before refund nothing of what a new policy has not counted', () => {
+    const { limiter } = limited([MINUTE], { algorithm: 'sliding' });
+    const lease = limiter.tryLease({ tokens: 3 });
+    limiter.update([MINUTE, { quota: 3, windowSeconds: 60, unit: 'tokens' }]);
+    limiter.tryAcquire({ tokens: 3 });
+    lease?.refund();
+    expect(limiter.remaining('tokens')).toBe(0);
+    expect(limiter.remaining()).toBe(9);
   });
 
   it('rejects invalid policies, and nothing changes', () => {

@@ -3,7 +3,7 @@
 import { type LimiterEvent, PolicyLimiter, type PolicyLimiterOptions } from 'relay-limiter/client';
 import { describe, expect, it, vi } from 'vitest';
 import { codeOf } from '../support/limiters.js';
-import { pass, said, useVirtualTime } from './support.js';
+import { left, pass, said, useVirtualTime } from './support.js';
 
 useVirtualTime();
 
@@ -100,6 +100,22 @@ describe('maxConcurrent', () => {
     await pass(4);
     await Promise.all(runs);
     expect(most).toBe(3);
+  });
+
+  it('counts a lease once, however often it is ended', async () => {
+    const limiter = limiterOf({ maxConcurrent: 2 });
+    const lease = await limiter.acquire();
+    await limiter.acquire();
+    lease.release();
+    lease.release();
+    lease.refund();
+    lease.settle(0);
+    expect(limiter.state().running).toBe(1);
+    expect([limiter.tryAcquire(), limiter.tryLease() !== null, limiter.tryAcquire()]).toEqual([
+      true,
+      true,
+      false,
+    ]);
   });
 
   it('counts a job of any length: longer than a minute, too', async () => {
@@ -325,6 +341,37 @@ describe('the events of PolicyLimiter', () => {
       ['refused', { status: 429, retryAfterSeconds: 5 }],
       ['refused', { status: 503, retryAfterSeconds: 20 }],
       ['blocked', { seconds: 20 }],
+      ['resumed', {}],
+    ]);
+  });
+
+  it('tell of a block until the reset of a limit of which a refusal says that nothing is left', async () => {
+    const limiter = limiterOf({ random: () => 0 });
+    const seen = noting(limiter);
+    limiter.update(left(0, 30, { exact: true }), 200);
+    expect(limiter.state().blockedSeconds).toBe(0);
+    expect(seen).toEqual([]);
+    limiter.update(left(0, 30, { exact: true }), 403);
+    limiter.update(left(0, 30, { exact: true }), 403);
+    expect(limiter.state().blockedSeconds).toBe(30);
+    await pass(10);
+    limiter.update(left(0, 20, { exact: true }), 200);
+    expect(limiter.state().blockedSeconds).toBe(20);
+    await pass(20);
+    expect(limiter.state().blockedSeconds).toBe(0);
+    limiter.update(left(9, 30, { exact: true }), 200);
+    const refused = ['refused', { status: 403, retryAfterSeconds: null }];
+    expect(seen).toEqual([refused, ['blocked', { seconds: 30 }], refused, ['resumed', {}]]);
+  });
+
+  it('tell that such a block has ended as soon as a response says that something is left', () => {
+    const limiter = limiterOf({ random: () => 0 });
+    const seen = noting(limiter);
+    limiter.update(left(0, 30, { exact: true }), 429);
+    limiter.update(left(5, 30, { exact: true }), 200);
+    expect(limiter.state().blockedSeconds).toBe(0);
+    expect(seen.slice(1)).toEqual([
+      ['blocked', { seconds: 30 }],
       ['resumed', {}],
     ]);
   });

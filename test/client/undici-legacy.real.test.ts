@@ -1,5 +1,7 @@
 // limitInterceptor with handlers of undici 6, which undici 7 still accepts.
 
+import { createServer } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
 import { limitInterceptor, PolicyLimiter } from 'relay-limiter/client';
 import { Agent, type Dispatcher } from 'undici';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -75,6 +77,33 @@ describe('limitInterceptor with a handler of undici 6', () => {
     await expect.poll(() => server.received.length).toBe(1);
     abort(new Error('enough'));
     expect(await ended).toEqual([['connect'], ['error', new Error('enough')]]);
+  });
+
+  it('takes quota for an upgrade, and passes its socket', async () => {
+    const http = createServer();
+    http.on('upgrade', (_, socket) => {
+      const fields = 'Connection: upgrade\r\nUpgrade: a\r\nRateLimit: "a";r=0;t=60\r\n';
+      socket.end(`HTTP/1.1 101 Switching Protocols\r\n${fields}\r\n`);
+    });
+    await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
+    const origin = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
+    const agent = new Agent();
+    open.push(agent);
+    const limiter = new PolicyLimiter({ ...plenty, clock: manualClock() });
+    const limited = limitInterceptor(limiter)(agent.dispatch.bind(agent));
+    const upgraded = await new Promise<{ status: number; socket: Socket }>((resolve, reject) => {
+      const handler = {
+        onConnect: () => {},
+        onUpgrade: (status: number, _: unknown, socket: Socket) => resolve({ status, socket }),
+        onError: reject,
+      };
+      limited({ origin, path: '/', method: 'GET', upgrade: 'a' }, handler as never);
+    });
+    expect(upgraded.status).toBe(101);
+    expect(limiter.delaySeconds()).toBeGreaterThanOrEqual(60);
+    expect(limiter.state().running).toBe(0);
+    upgraded.socket.destroy();
+    http.close();
   });
 
   it('refunds quota if nothing was sent', async () => {

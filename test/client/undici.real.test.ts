@@ -16,6 +16,7 @@ import {
 } from 'undici';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type ManualClock, manualClock } from '../support/limiters.js';
+import { uncaught } from '../support/uncaught.js';
 import { goneServer, refusing, serve } from './http.js';
 import { plenty, single, spent } from './support.js';
 
@@ -123,10 +124,13 @@ describe.each(CLIENTS)('limitInterceptor under %s', (_, get) => {
   it('aborts a request under way', async () => {
     const server = await serve(() => {});
     const abort = new AbortController();
-    const gone = get(server.origin, agentOf(new PolicyLimiter(plenty)), abort.signal);
+    const limiter = new PolicyLimiter(plenty);
+    const gone = get(server.origin, agentOf(limiter), abort.signal);
     await expect.poll(() => server.received.length).toBe(1);
+    expect(limiter.state().running).toBe(1);
     abort.abort();
     await expect(gone).rejects.toMatchObject({ name: 'AbortError' });
+    await expect.poll(() => limiter.state().running).toBe(0);
   });
 
   it('refunds quota only if nothing was sent', async () => {
@@ -365,6 +369,25 @@ describe('a request body under limitInterceptor', () => {
     abort.abort();
     await expect(gone).rejects.toMatchObject({ name: 'AbortError' });
     expect(body.destroyed).toBe(true);
+  });
+
+  it('may fail when it is closed because the request was aborted', async () => {
+    const limiter = spent();
+    const abort = new AbortController();
+    const body = new Readable({
+      read() {},
+      destroy: (_, done) => done(new Error('cannot be closed')),
+    });
+    const options = { dispatcher: agentOf(limiter), method: 'POST', body, signal: abort.signal };
+    const gone = request('http://127.0.0.1:1', options as Parameters<typeof request>[1]);
+    await expect.poll(() => limiter.state().waiting).toBe(1);
+    const failures = await uncaught(async () => {
+      abort.abort();
+      await expect(gone).rejects.toMatchObject({ name: 'AbortError' });
+      await setImmediate();
+    });
+    expect(body.errored?.message).toBe('cannot be closed');
+    expect(failures).toEqual([]);
   });
 
   it('that is a stream is sent', async () => {

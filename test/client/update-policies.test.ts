@@ -65,6 +65,34 @@ describe('policies that a server reports', () => {
     expect(limiter.tryLease()).not.toBeNull();
   });
 
+  it.each([
+    ['repeats it', [policyOf(1, 3600)], false],
+    ['does not repeat it', [], true],
+  ])(
+    'are dropped after a probe that is answered well, unless the answer %s',
+    (_, policies, isDropped) => {
+      const { limiter, clock } = greedy();
+      limiter.update(said({ policies: [policyOf(1, 3600)] }));
+      lease(limiter).release();
+      expect(limiter.delaySeconds()).toBe(600);
+      clock.now += 600;
+      const probe = lease(limiter);
+      limiter.update(said({ policies }), 200, { lease: probe });
+      expect(limiter.delaySeconds()).toBe(isDropped ? 0 : 600);
+    },
+  );
+
+  it('are met again when enough of the leases have expired that no one ends', () => {
+    const { limiter, clock } = greedy();
+    for (let n = 0; n < 4; n += 1) {
+      lease(limiter);
+      clock.now += 1;
+    }
+    limiter.update(said({ policies: [policyOf(2, 900, { unit: 'concurrent-requests' })] }));
+    // Fewer than two are left when the third one expires, a minute after it was taken.
+    expect(limiter.delaySeconds()).toBe(58);
+  });
+
   it('stop counting once they are as wide as a configured policy', () => {
     const { limiter } = greedy();
     limiter.update(said({ policies: [policyOf(10, 60)] }));

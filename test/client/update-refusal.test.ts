@@ -188,10 +188,11 @@ describe('a refusal without a time', () => {
     expect(burst(limiter)).toBe(1);
   });
 
-  it('has no effect if the response says that nothing remains', () => {
+  it('causes no backoff if the response says that nothing remains: the reset is the time', () => {
     const { limiter } = greedy();
     limiter.update(left(0, 10), 429);
-    expect(limiter.state()).toMatchObject({ rateShare: 1, blockedSeconds: 0 });
+    expect(limiter.state()).toMatchObject({ rateShare: 1, ramping: false });
+    expect(limiter.state().blockedSeconds).toBeCloseTo(11, 6);
     expect(limiter.delaySeconds()).toBeCloseTo(11, 6);
   });
 

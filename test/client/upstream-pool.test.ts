@@ -1,9 +1,10 @@
 // UpstreamPool: leases, the queue, snapshots and invalid arguments.
 
 import fc from 'fast-check';
-import type { Lease } from 'relay-limiter/client';
+import { type Lease, UpstreamPool } from 'relay-limiter/client';
 import { describe, expect, it, vi } from 'vitest';
 import { codeOf } from '../support/limiters.js';
+import { watched } from './network.js';
 import { MANY, node, poolOf } from './pools.js';
 import { left, mostIn, now, pass, type Sent, said, useVirtualTime } from './support.js';
 
@@ -23,6 +24,78 @@ describe('a lease of UpstreamPool', () => {
     third?.release();
     expect(node(pool, 'a').inFlight).toBe(0);
     expect(third?.cost).toBe(1);
+  });
+});
+
+describe('a lease of UpstreamPool', () => {
+  it('settles at the actual cost, and counts once however often it is ended', async () => {
+    const pool = new UpstreamPool(
+      { a: { policies: [{ w: 60, v: 1000, unit: 'tokens' }] } },
+      { algorithm: 'sliding', clock: now },
+    );
+    const { lease } = await pool.acquire({ cost: { tokens: 900 } });
+    expect(lease.costs).toEqual({ requests: 1, tokens: 900 });
+    expect(() => lease.settle({ tokens: -1 })).toThrow('the cost in "tokens" must be');
+    expect(node(pool, 'a').inFlight).toBe(1);
+    lease.settle({ tokens: 100 });
+    lease.release();
+    lease.refund();
+    expect(node(pool, 'a').inFlight).toBe(0);
+    await expect(pool.acquire({ cost: { tokens: 901 }, deadlineSeconds: 0 })).rejects.toMatchObject(
+      { code: 'ERR_LIMITER_DEADLINE' },
+    );
+    await pool.acquire({ cost: { tokens: 900 }, deadlineSeconds: 0 });
+  });
+});
+
+describe('the end of UpstreamPool', () => {
+  it('by close rejects the waiting calls and all later ones, but no lease', async () => {
+    const pool = poolOf({ a: [1, 10] });
+    const { lease } = await pool.acquire();
+    const waiting = [pool.acquire(), pool.acquire({ deadlineSeconds: 60 })];
+    pool.close();
+    for (const call of [...waiting, pool.acquire(), pool.run(() => 1)]) {
+      await expect(call).rejects.toMatchObject({ code: 'ERR_LIMITER_CLOSED' });
+    }
+    expect(vi.getTimerCount()).toBe(0);
+    const outcome = watched(pool.idle().then(() => 'idle'));
+    await pass(1);
+    expect(outcome).toEqual({});
+    lease.release();
+    await pass(0);
+    expect(outcome).toEqual({ resolved: 'idle' });
+  });
+
+  it('by drain serves the waiting calls, and resolves when all leases have ended', async () => {
+    const pool = poolOf({ a: [1, 10] });
+    const done: string[] = [];
+    for (const name of ['a', 'b']) void pool.run(() => done.push(name));
+    const drained = pool.drain().then(() => done.push('drained'));
+    await expect(pool.acquire()).rejects.toMatchObject({ code: 'ERR_LIMITER_CLOSED' });
+    await pass(10);
+    await drained;
+    expect(done).toEqual(['a', 'b', 'drained']);
+  });
+
+  it('by idle resolves at once if nothing runs or waits, and after calls that failed', async () => {
+    const pool = poolOf({ a: [1, 10] });
+    await pool.idle();
+    const { lease } = await pool.acquire();
+    const abort = new AbortController();
+    const waiting = pool.acquire({ signal: abort.signal });
+    lease.release();
+    const outcome = watched(pool.idle().then(() => 'idle'));
+    abort.abort('enough');
+    await expect(waiting).rejects.toBe('enough');
+    await pass(0);
+    expect(outcome).toEqual({ resolved: 'idle' });
+    const again = new AbortController();
+    const gone = pool.acquire({ signal: again.signal });
+    const next = watched(pool.idle().then(() => 'idle'));
+    again.abort('enough');
+    await expect(gone).rejects.toBe('enough');
+    await pass(0);
+    expect(next).toEqual({ resolved: 'idle' });
   });
 });
 
@@ -253,6 +326,7 @@ describe('UpstreamPool', () => {
         pool.update(undefined as never, 200, { lease });
       },
     ],
+    ['a run without a function', () => pool.run(7 as never)],
     ['a failure without a lease', async () => pool.fail(undefined as never)],
   ])('rejects %s', async (_, act) => {
     await expect((async () => act())()).rejects.toMatchObject({ code: 'ERR_LIMITER_OPTION' });

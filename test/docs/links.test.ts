@@ -1,7 +1,7 @@
 // Every link of the documents leads to a file and a heading that exist, in the repository and in the package.
 
-import { existsSync } from 'node:fs';
-import { dirname, join, normalize } from 'node:path';
+import { existsSync, readdirSync } from 'node:fs';
+import { basename, dirname, join, normalize } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ROOT } from '../support/processes.js';
 import { anchorsOf, blocksOf, linksOf, PAGES, textOf } from './pages.js';
@@ -32,6 +32,25 @@ test('links of the repository to itself name files that exist', () => {
     .map(({ target }) => self.exec(target)?.[1])
     .filter((path) => path !== undefined);
   expect(named.filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
+});
+
+/** Files and folders of the repository that a page names in its text. Not those with placeholders, nor that commands create. */
+function namedPaths(page: string): string[] {
+  const folders = 'lib|native|test|soak|scripts|bench|examples|playground';
+  const path = new RegExp(`(?<![\\w/.@-])(?:${folders})/(?!node_modules)[\\w./<>*-]*\\w`, 'g');
+  // The package has this file there.
+  const isElsewhere = (name: string) => /[<>*]/.test(name) || name === 'native/binding.gyp';
+  return (textOf(page).match(path) ?? []).filter((name) => !isElsewhere(name));
+}
+
+/** A filter of tests may be the beginning of a path. */
+function exists(path: string): boolean {
+  const folder = join(ROOT, dirname(path));
+  return existsSync(folder) && readdirSync(folder).some((name) => name.startsWith(basename(path)));
+}
+
+test.each(PAGES)('the paths of the repository in %s exist', (page) => {
+  expect(namedPaths(page).filter((path) => !exists(path))).toEqual([]);
 });
 
 test('all pages are found', () => {

@@ -51,12 +51,14 @@ test('docs/rules.md has a row for each field of a rule, and names those that a p
   const scopes = { peer: {} };
   const fields = /no other fields than (.*), got/;
   const ofRule = namesIn(() => new RuleLimiter({ scopes, rules: { r: UNKNOWN } }), fields);
-  expect([...rowsOf('docs/rules.md')]).toEqual(expect.arrayContaining(ofRule));
+  const rows = rowsOf('docs/rules.md');
+  expect(ofRule.length).toBeGreaterThan(1);
+  expect(ofRule.filter((name) => !rows.has(name))).toEqual([]);
   const plans = { paid: { r: UNKNOWN } };
   const rules = { r: { scope: 'peer', rateLimit: 1 } };
   const ofPlan = namesIn(() => new RuleLimiter({ scopes, rules, plans }), fields);
   const sentence = /A plan may have other values for ([^.]*)/.exec(textOf('docs/rules.md'))?.[1];
-  for (const name of ofPlan) expect(sentence).toContain(`\`${name}\``);
+  expect(ofPlan.filter((name) => !sentence?.includes(`\`${name}\``))).toEqual([]);
 });
 
 describe.each<[string, Record<string, () => unknown>]>([

@@ -21,6 +21,7 @@ test.each<[string, unknown]>([
   ['a limiter that is none', { limiter: {} }],
   ['a limiter and a limit', { limiter, limit: 5 }],
   ['a limiter and a window', { limiter, windowSeconds: 5 }],
+  ['a limiter and a shared table', { limiter, shared: 'api' }],
   ['a limiter and an engine', { limiter, engine: 'js' }],
   ['a key and proxies', { limit: 1, key: () => 'a', trustedProxies: 'loopback' }],
   ['a key and a subnet', { limit: 1, key: () => 'a', ipv6Subnet: 56 }],

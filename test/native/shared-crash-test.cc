@@ -151,8 +151,11 @@ class CrashTest {
   CrashTest(const char* name, const Config& config, double cost, double rate, double capacity)
       : name_(name), config_(config), cost_(cost), rate_(rate), capacity_(capacity) {}
 
-  // Interrupts `operation` on a file that `prepare` has filled.
-  void interrupt(const char* what, const Operation& prepare, const Operation& operation) {
+  // Interrupts `operation` on a file that `prepare` has filled. Calls `requireMore` after each
+  // interruption.
+  void interrupt(
+      const char* what, const Operation& prepare, const Operation& operation,
+      const Operation& requireMore = [](Shared&) {}) {
     TestFile file;
     Shared limiter(config_);
     attach(limiter, file);
@@ -170,7 +173,10 @@ class CrashTest {
     const auto requireKept = [&](const Recorder& interrupted) {
       for (size_t i = 0; i < interrupted.count(); ++i) {
         std::memcpy(content, interrupted.at(i), bytes);
-        if (compare(before, complete, stateOf(limiter))) continue;
+        if (compare(before, complete, stateOf(limiter))) {
+          requireMore(limiter);
+          continue;
+        }
         std::fprintf(stderr, "%s, %s, after write %zu\n", name_, what, i);
         require(false, "an interrupted operation keeps what it must");
       }
@@ -335,6 +341,12 @@ size_t testRate() {
   test.interrupt("a removal", fillRateWithOffenders, remove);
   const auto clean = [](SharedRate& limiter) { limiter.cleanup(30, kInfinity, kNow); };
   test.interrupt("a cleanup", fillRate, clean);
+  const auto cleanSlowly = [](SharedRate& limiter) { limiter.cleanup(30, 1e6, kNow); };
+  test.interrupt("a cleanup with a budget", fillRate, cleanSlowly, [&](SharedRate& limiter) {
+    cleanSlowly(limiter);
+    // The last check of peer n is 50 - 3n seconds old.
+    require(stateOf(limiter).size() == kPeers - 7, "another one cleans up at once");
+  });
   const auto clear = [](SharedRate& limiter) { limiter.clear(); };
   test.interrupt("a clear", fillRateWithOffenders, clear);
   const auto restore = [](unsigned peer) {

@@ -1,8 +1,12 @@
 // Tests of shared files for which there is little or no room.
 #pragma once
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "shared-files.h"
 #include "small-disk.h"
@@ -121,6 +125,48 @@ inline void testCopyOnFullDisk() {
     require(limiter.region().file().allocatedBytes() >= limiter.layout().totalBytes(),
             "the copy is allocated");
   });
+}
+
+// From now on, mapping a file fails as on a file system that cannot do it. False if the system does
+// not allow that.
+inline bool forbidMappings() {
+  constexpr auto kArguments = static_cast<uint32_t>(offsetof(seccomp_data, args));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+  constexpr uint32_t kLow = 4;
+#else
+  constexpr uint32_t kLow = 0;
+#endif
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 3),
+      // The descriptor is the fifth argument; memory has none.
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kArguments + 4 * 8 + kLow),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ~0u, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENODEV),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program = {sizeof filter / sizeof *filter, filter};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+inline void testWithoutMappings() {
+  TestFile file;
+  TestFile missing;
+  createFile(file);
+  const pid_t child = inChild([&] {
+    if (!forbidMappings()) _exit(2);
+    requireRefusal(file.path(), "cannot be mapped: No such device");
+    requireRefusal(missing.path(), "cannot be created: No such device");
+    require(access(missing.path(), F_OK) != 0, "nothing is left behind");
+  });
+  int status;
+  waitpid(child, &status, 0);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
+    std::puts("shared files: not tested without mappings, because filters are not allowed");
+    return;
+  }
+  require(status == 0, "a file system without mappings ends no process");
 }
 
 inline void testFullDisk() {

@@ -107,6 +107,26 @@ void testUnsafeFiles() {
   requireRefusalAfter("damaged", Removal::kAllowed, write(64, bytes.data(), 4000));
 }
 
+// A file that this user may not open, and a folder in which it may not create one.
+void testPermission() {
+  if (geteuid() != 0) return;
+  TestFile file;
+  TestFile folder;
+  createFile(file);
+  require(mkdir(folder.path(), 0700) == 0, "there is a folder");
+  const std::string inside = std::string(folder.path()) + "/table";
+  const pid_t child = inChild([&] {
+    require(setgid(12345) == 0 && setuid(12345) == 0, "a child is another user");
+    requireRefusal(file.path(), "Permission denied");
+    requireRefusal(inside.c_str(), "Permission denied");
+    SharedError error;
+    require(!SharedRegion::remove(file.path(), error) && error, "it is not removed");
+  });
+  int status;
+  require(waitpid(child, &status, 0) == child && status == 0, "a lack of rights ends no process");
+  require(rmdir(folder.path()) == 0, "nothing is left behind");
+}
+
 void testDisagreement() {
   TestFile file;
   createFile(file);
@@ -172,12 +192,12 @@ void testRemoval() {
 // Limiters of another version are told nothing, so it is not removed while they use it.
 void testRemovalOfAnotherLayout() {
   TestFile file;
-  SharedError error;
   {
     SharedRate old(kRate);
     attach(old, file);
     old.region().header().founding.version = kSharedLayout + 1;
 #if !defined(RELAY_LIMITER_NO_BYTE_LOCKS)
+    SharedError error;
     require(!SharedRegion::remove(file.path(), error), "a file in use stays");
     require(std::strstr(error.message, "in use") != nullptr, "the error says so");
     require(!old.region().isDetached(), "the file has its path");
@@ -342,6 +362,7 @@ void testAllDamage() {
 int main() {
   StoppedJoiner stopped;
   testUnsafeFiles();
+  testPermission();
   testDisagreement();
   testSize();
   testRemoval();
@@ -356,6 +377,7 @@ int main() {
   testAllDamage();
   testInterruptedAllocation();
   testFullDisk();
+  testWithoutMappings();
   testSimultaneousStart();
   testCopyOnFullDisk();
   stopped.end();

@@ -191,10 +191,17 @@ Content contentOf(SharedRules& rules) {
         });
     require(entered == Entered::kYes, "a shard can be locked");
   }
-  double single[1 + kMaxRules] = {};
-  const Entered entered = rules.withSingles(
-      Needs::kAnyRules, kNow,
-      [&](const SharedRules::Core& core, double) { core.saveSingle(kSingle, kNow, single); });
+  Stored& single = content[{kSingle, 0, 0}];
+  single.hasRecord = true;
+  const Entered entered =
+      rules.withSingles(Needs::kAnyRules, kNow, [&](const SharedRules::Core& core, double time) {
+        double numbers[1 + kMaxRules];
+        core.saveSingle(kSingle, time, numbers);
+        single.numbers[0] = time - numbers[0];
+        for (unsigned i = 1; i <= 2; ++i) {
+          single.numbers[i] = std::isnan(numbers[i]) ? 0 : numbers[i];
+        }
+      });
   require(entered == Entered::kYes, "the single scopes can be locked");
   return content;
 }
@@ -247,10 +254,13 @@ void record(const TestFile& file, Copies& recorded, size_t bytes,
   require(hasEnded && status == 0, "the child completes the operation");
 }
 
+void none(SharedRules&) {}
+
 // Interrupts `operation`, which takes at most `cost` of a peer, on a file that `prepare` has
-// filled.
+// filled. Calls `requireMore` after each interruption.
 void interrupt(const char* what, double cost, const std::function<void(SharedRules&)>& prepare,
-               const std::function<void(SharedRules&)>& operation) {
+               const std::function<void(SharedRules&)>& operation,
+               const std::function<void(SharedRules&)>& requireMore = none) {
   TestFile file;
   SharedRules rules;
   attach(rules, file);
@@ -278,6 +288,7 @@ void interrupt(const char* what, double cost, const std::function<void(SharedRul
         std::fprintf(stderr, "%s, before write %zu\n", what, i);
         require(false, "an interrupted operation keeps what it must");
       }
+      requireMore(rules);
     }
   };
   requireKept(recorded);
@@ -306,8 +317,6 @@ void fill(SharedRules& rules) {
   }
 }
 
-void none(SharedRules&) {}
-
 // How often the second rule of the first scope was asked.
 uint64_t checkedOf(SharedRules& rules) {
   uint64_t checked = 0;
@@ -315,6 +324,16 @@ uint64_t checkedOf(SharedRules& rules) {
       rules.eachHead([&](const SharedRules::Core& core) { checked += core.counts(0).checked[1]; });
   require(entered == Entered::kYes, "there are counts");
   return checked;
+}
+
+// The records of all keyed scopes.
+size_t recordsOf(SharedRules& rules) {
+  size_t count = 0;
+  const Entered entered = rules.eachHead([&](SharedRules::Core& core) {
+    rules.eachKeyed([&](unsigned i) { count += core.scope(i).records().size(); });
+  });
+  require(entered == Entered::kYes, "records are counted");
+  return count;
 }
 
 // An update that is interrupted is in force for all or for nobody, and so are the counts that it
@@ -366,6 +385,29 @@ void testUpdate() {
   interruptions += recorded.count();
 }
 
+// A limiter that ends in a cleanup with a budget keeps nobody from the next one.
+void testCleanupWithBudget() {
+  const auto clean = [](SharedRules& rules) {
+    bool isOutdated;
+    rules.cleanup(1, 1e6, kNow + 100, isOutdated);
+  };
+  size_t left = 0;
+  {
+    TestFile file;
+    SharedRules rules;
+    attach(rules, file);
+    fill(rules);
+    const size_t before = recordsOf(rules);
+    clean(rules);
+    left = recordsOf(rules);
+    require(left < before, "a cleanup removes records");
+  }
+  interrupt("a cleanup with a budget", 1e9, fill, clean, [&](SharedRules& rules) {
+    clean(rules);
+    require(recordsOf(rules) == left, "another one cleans up at once");
+  });
+}
+
 }  // namespace
 
 int main() {
@@ -415,6 +457,30 @@ int main() {
                      });
     });
   }
+  interrupt("a refund", 0, fill, [](SharedRules& rules) {
+    callPeer(
+        rules, 2, kNow, 1,
+        [](SharedRules::Core& core, const SharedRules::ScopeKey* keys, uint32_t scopes, double time,
+           RuleNumbers& numbers) { return core.refund(keys, scopes, 0, time, numbers); });
+  });
+  for (const unsigned peer : {0u, 100u}) {
+    interrupt("a restore without a key", 0, fill, [=](SharedRules& rules) {
+      SavedRuleDigest saved{TestKey(peer).key().fingerprint, 1, {}};
+      std::fill_n(saved.used, kMaxRules, 2.0);
+      rules.withPeer(Needs::kCurrentRules, 0, {saved.digest, nullptr, 0}, kNow,
+                     [&](SharedRules::Scope& scope, const Key&, double now) {
+                       scope.restorePeer(saved, now);
+                     });
+    });
+  }
+  interrupt("a restore of a single scope", 0, fill, [](SharedRules& rules) {
+    double numbers[1 + kMaxRules] = {0};
+    std::fill_n(numbers + 1, kMaxRules, 500.0);
+    rules.withSingles(Needs::kCurrentRules, kNow, [&](SharedRules::Core& core, double now) {
+      core.restoreSingle(kSingle, numbers, now);
+    });
+  });
+  interrupt("another secret", 0, none, [](SharedRules& rules) { rules.adoptSecret({1, 2}); });
   const double everything = 1e9;
   interrupt("a removal", everything, fill, [](SharedRules& rules) {
     const TestKey key(kPeers - 1);
@@ -426,6 +492,7 @@ int main() {
     bool isOutdated;
     rules.cleanup(1, kInfinity, kNow + 100, isOutdated);
   });
+  testCleanupWithBudget();
   interrupt("a clear", everything, fill, [](SharedRules& rules) { rules.clear(); });
   testUpdate();
 #if defined(__x86_64__)

@@ -193,6 +193,22 @@ describe.skipIf(!hasChromium('the tests of the playground in a browser'))('the p
     },
   );
 
+  test('keeps the pictures in view beside the last setting, whose text has no hidden end', async () => {
+    const { page } = await open({ viewport: { width: 1440, height: 1000 } });
+    await setting(page, 'Senders, JSON').focus();
+    await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
+    const box = await page.locator('.lane').first().boundingBox();
+    expect(box?.y).toBeGreaterThan(0);
+    expect(box?.y).toBeLessThan(500);
+    for (const label of ['Options of the RuleLimiter, JSON', 'Senders, JSON']) {
+      const widths = await setting(page, label).evaluate((text) => [
+        text.scrollWidth,
+        text.clientWidth,
+      ]);
+      expect(widths[0]).toBe(widths[1]);
+    }
+  });
+
   test('has other colours in the dark', async () => {
     const color = async (colorScheme: 'light' | 'dark') => {
       const { page } = await open({ colorScheme });

@@ -65,6 +65,11 @@ type Use = [what: string, option: string, use: (shared?: string) => unknown];
 
 const USES: Use[] = [
   ['a middleware', 'limiter', (shared) => http.rateLimit({ limiter: bans(shared) })],
+  [
+    'a limit of a middleware',
+    'limit',
+    (shared) => leaving(http.rateLimit({ limit: 5, maxPeers: 1000, shared })),
+  ],
   ['a middleware by rules', 'limiter', (shared) => http.rateLimit({ limiter: rules(shared) })],
   [
     'limits on connects',

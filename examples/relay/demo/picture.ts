@@ -17,12 +17,16 @@ const PANEL = (WIDTH - LEFT - GAP - 24) / 2;
 const STYLE = `
   text { font: 13px system-ui, sans-serif; fill: #57606a; }
   .title { font-size: 17px; font-weight: 600; fill: #1f2328; }
-  .name { font-size: 14px; font-weight: 600; }
+  .name { font-size: 14px; font-weight: 600; fill: currentColor; }
+  .off { color: #b34d00; }
+  .on { color: #0072b2; }
   .grid { stroke: #d0d7de; }
   .back { fill: #ffffff; }
   @media (prefers-color-scheme: dark) {
     text { fill: #9198a1; }
     .title { fill: #f0f6fc; }
+    .off { color: #ff9a4d; }
+    .on { color: #56b4e9; }
     .grid { stroke: #30363d; }
     .back { fill: #0d1117; }
   }`;
@@ -40,8 +44,8 @@ export function picture(title: string, off: DeliveryTimes, on: DeliveryTimes): s
     `<text class="title" x="${LEFT}" y="28">${title}</text>`,
     `<text x="${LEFT}" y="48">Time in which half of the messages between honest peers arrived</text>`,
     ...powers.map((power) => tick(up(power), milliseconds(power))),
-    ...panel('without limits', '#d55e00', LEFT, off, up),
-    ...panel('with the guard', '#0072b2', right, on, up),
+    ...panel('without limits', 'off', LEFT, off, up),
+    ...panel('with the guard', 'on', right, on, up),
   ];
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img">
 <title>${title}</title>
@@ -54,7 +58,7 @@ ${parts.join('\n')}
 
 function panel(
   name: string,
-  color: string,
+  phase: 'off' | 'on',
   left: number,
   times: DeliveryTimes,
   up: (time: number) => number,
@@ -74,16 +78,15 @@ function panel(
   const silent = columns.filter(({ time }) => !(time > 0));
   const middle = 'text-anchor="middle"';
   return [
-    `<text class="name" x="${left}" y="${TOP - 14}" style="fill: ${color}">${name}</text>`,
+    `<g class="${phase}">`,
+    `<text class="name" x="${left}" y="${TOP - 14}">${name}</text>`,
     ...drawn.map((points) => {
       const along = points.map(({ x, y }) => `${x},${y}`).join(' ');
-      return `<polyline points="${along}" fill="none" stroke="${color}" stroke-width="3" stroke-linejoin="round"/>`;
+      return `<polyline points="${along}" fill="none" stroke="currentColor" stroke-width="3" stroke-linejoin="round"/>`;
     }),
-    ...drawn.flat().map(({ x, y }) => `<circle cx="${x}" cy="${y}" r="4" fill="${color}"/>`),
-    ...silent.map(
-      ({ x }) =>
-        `<text class="name" x="${x}" y="${TOP + 18}" ${middle} style="fill: ${color}">×</text>`,
-    ),
+    ...drawn.flat().map(({ x, y }) => `<circle cx="${x}" cy="${y}" r="4" fill="currentColor"/>`),
+    ...silent.map(({ x }) => `<text class="name" x="${x}" y="${TOP + 18}" ${middle}>×</text>`),
+    '</g>',
     ...(silent.length === 0
       ? []
       : [`<text x="${left + PANEL}" y="${TOP - 14}" text-anchor="end">× nothing arrived</text>`]),
