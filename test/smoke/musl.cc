@@ -55,7 +55,7 @@ RulePlan planOf() {
   plan.scopes = plan.plans = plan.actions = 1;
   if (!plan.allocate()) return plan;
   uint8_t flags[kMaxRules] = {kCountsViolation};
-  for (unsigned i = 0; i < kMaxRules; ++i) plan.rates[i] = plan.bursts[i] = plan.warnings[i] = 0;
+  for (unsigned i = 0; i < kMaxRules; ++i) plan.rates[i] = plan.bursts[i] = plan.warnBelow[i] = 0;
   plan.rates[0] = 1;
   plan.bursts[0] = 1;
   plan.slots[0] = 1;
