@@ -31,9 +31,10 @@ export interface PolicyLimiterGroupOptions
   policies?: readonly Policy[] | undefined;
   /**
    * Limits that the requests of all keys share: policies, with or without a bound of the requests under way, or a limiter,
-   * which other groups may use too. A request takes the quota of its key and the common one at the same moment. Among waiting keys of the same priority, the one without
-   * a request for longest is first. Of policies of at most one second, `burstShare` can be sent in one burst and the rest
-   * evenly, so that no key waits for the end of a window that others have used up. Default: none.
+   * which other groups may use too. A request takes the quota of its key and the common one at the same moment. Among
+   * waiting keys of the same priority, the one without a request for longest is first. Of policies of at most one second,
+   * `burstShare` can be sent in one burst and the rest evenly, so that no key waits for the end of a window that others
+   * have used up. Default: none.
    */
   common?: readonly Policy[] | CommonLimits | PolicyLimiter | undefined;
   /** Seconds without a request after which a limiter is removed if it is as a new one; at least 0. Default: 60. */

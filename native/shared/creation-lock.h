@@ -1,8 +1,8 @@
 // CreationLock lets one process at a time create a file in a folder. Without it, processes that
 // start together would each allocate a whole table, and all but one of these would be freed again.
 //
-// It only saves memory: a path can be given to one file only, whoever holds the lock. It leaves
-// nothing behind, and ends with its process.
+// It only saves memory. If two processes create a file at the same time, the system still gives the
+// path to only one of the files. The lock leaves nothing behind, and ends with its process.
 #pragma once
 
 #include "file.h"

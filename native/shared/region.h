@@ -138,9 +138,9 @@ class SharedRegion {
   }
 
   // Removes a file that this package has created, of whatever version and in whatever condition.
-  // False if there is none (`error` is unset), or with an error. A file of another layout, or with
-  // a damaged header, stays while limiters are attached to it; systems without locks of bytes do
-  // not know that of such a file.
+  // False if the file does not exist (`error` stays unset), or with an error. A file of another
+  // layout, or with a damaged header, stays while limiters are attached to it. Systems without
+  // locks of bytes cannot tell whether any are, and remove it.
   static bool remove(const char* path, SharedError& error) noexcept {
     SharedRegion region;
     if (!isSupported(error) || !region.copyPath(path, error)) return false;
@@ -189,8 +189,9 @@ class SharedRegion {
     return sizeof(void*) >= 8 || error.fail("shared tables need a system with 64-bit addresses");
   }
 
-  // Opens the file. If there is none, waits until no other process creates one, for as long as for
-  // a process that joins, and looks again: so all but one wait until there is a file.
+  // Opens the file. If it does not exist, waits while another process creates it, for as long as
+  // for a process that joins, and looks again. So one process creates the file, and the others
+  // wait.
   SharedFile::Opened openOrLock(CreationLock& creation, SharedError& error) noexcept {
     const double began = monotonicSeconds();
     bool isLocked = false;

@@ -53,8 +53,7 @@ function ofRate(limiter: SharedRateLimiter): Subject {
       if (isAtOnce) return limiter.check(peer, cost)[0] === 'allow';
       return limiter.checkAsync(peer, cost).then(([action]) => action === 'allow');
     },
-    state: () => stateOf(limiter.getStats()),
-    onState: (listener) => void limiter.on('state', ({ state }) => listener(state)),
+    ...storeOf(limiter),
   };
 }
 
@@ -66,17 +65,21 @@ function ofRules(limiter: SharedRuleLimiter): Subject {
       if (isAtOnce) return limiter.check(keys, cost).outcome === 'allow';
       return limiter.checkAsync(keys, cost).then(({ outcome }) => outcome === 'allow');
     },
-    state: () => stateOf(limiter.getStats()),
-    onState: (listener) => void limiter.on('state', ({ state }) => listener(state)),
+    ...storeOf(limiter),
   };
 }
 
-function stateOf({
-  leasedTokens,
-  store: { state, beats, nodes },
-}: {
-  leasedTokens: number;
-  store: { state: NodeState['store']; beats: number; nodes: number };
-}) {
-  return { leasedTokens, store: state, beats, nodes };
+function storeOf(
+  limiter: SharedRateLimiter | SharedRuleLimiter,
+): Pick<Subject, 'state' | 'onState'> {
+  return {
+    state() {
+      const { leasedTokens, store } = limiter.getStats();
+      const { state, beats, nodes } = store;
+      return { leasedTokens, store: state, beats, nodes };
+    },
+    onState(listener) {
+      limiter.on('state', ({ state }: { state: 'up' | 'down' }) => listener(state));
+    },
+  };
 }

@@ -315,7 +315,7 @@ describe('the events of PolicyLimiter', () => {
     expect(seen.slice(2)).toEqual([['idle', {}]]);
   });
 
-  it('tell of the end of all work once if close rejects many calls', async () => {
+  it('tell once that all work has ended if close rejects many calls', async () => {
     const limiter = limiterOf({ policies: [{ quota: 1, windowSeconds: 60 }] });
     limiter.tryAcquire();
     const seen = noting(limiter);
@@ -345,7 +345,7 @@ describe('the events of PolicyLimiter', () => {
     ]);
   });
 
-  it('tell of a block until the reset of a limit of which a refusal says that nothing is left', async () => {
+  it('tell of a block until the reset if a refusal says that nothing is left of a limit', async () => {
     const limiter = limiterOf({ random: () => 0 });
     const seen = noting(limiter);
     limiter.update(left(0, 30, { exact: true }), 200);

@@ -1,26 +1,16 @@
 // How the page looks in a real browser: at each width, and in forced colours.
 
-import { type Browser, chromium } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { CHROMIUM, FLAGS, hasChromium } from '../support/chromium.js';
+import { describe, expect, test } from 'vitest';
+import { useBrowser } from '../support/browser.js';
+import { hasChromium } from '../support/chromium.js';
 import { limiters, served } from './support.js';
 
-/** The timeout of each step in milliseconds, long enough for a busy machine. */
-const PATIENCE = 240_000;
-
 describe.skipIf(!hasChromium('the tests of the layout of the dashboard'))('The page', () => {
-  let browser: Browser;
-
-  beforeAll(async () => {
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: PATIENCE });
-  });
-  afterAll(() => browser?.close());
+  const browser = useBrowser();
 
   async function open(width: number) {
     const { url } = await served({ limiters: limiters(), intervalSeconds: 0.2 });
     const page = await browser.newPage({ viewport: { width, height: 900 } });
-    page.setDefaultTimeout(PATIENCE);
-    onTestFinished(() => page.close());
     await page.goto(url);
     await page.waitForSelector('#refused-chart canvas');
     return page;

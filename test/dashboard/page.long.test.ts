@@ -3,30 +3,22 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { createDashboard, type DashboardOptions } from 'relay-limiter/dashboard';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { CHROMIUM, FLAGS, hasChromium } from '../support/chromium.js';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { PATIENCE, type PageOptions, useBrowser } from '../support/browser.js';
+import { hasChromium } from '../support/chromium.js';
 import { isInView, label, painted } from './page-support.js';
 import { ban, limiters, ruleLimiter, served } from './support.js';
 
 const TOKEN = 'correct-horse.battery~staple';
-/** The timeout of each step in milliseconds, long enough for a busy machine. */
-const PATIENCE = 240_000;
 
 describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chromium', () => {
-  let browser: Browser;
-
-  beforeAll(async () => {
-    const timeout = PATIENCE;
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout });
-  });
-  afterAll(() => browser?.close());
+  const browser = useBrowser();
 
   /** Opens the page. `wrong` lists errors, warnings and foreign requests; a test expects it to be empty in the end. */
-  async function open(url: string, options: Parameters<Browser['newPage']>[0] = {}) {
+  async function open(url: string, options: PageOptions = {}) {
     const page = await browser.newPage(options);
-    page.setDefaultTimeout(PATIENCE);
     const wrong: string[] = [];
     page.on('console', (message) => {
       if (['error', 'warning'].includes(message.type())) wrong.push(message.text());
@@ -40,7 +32,6 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
         console.error(`violates ${event.violatedDirective}: ${event.blockedURI}`);
       });
     });
-    onTestFinished(() => page.close());
     await page.goto(url);
     return { page, wrong };
   }

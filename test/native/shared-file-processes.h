@@ -93,7 +93,7 @@ inline void testCleaners() {
     first.endCleaning();
     require(!third.beginCleaning(5, began + 1.2), "it then ends nothing of the second");
     second.endCleaning();
-    require(third.beginCleaning(1e9, began + 1.2), "who has ended keeps nobody from it");
+    require(third.beginCleaning(1e9, began + 1.2), "a limiter that has ended lets others clean");
     require(!first.beginCleaning(5, began + 61), "a large budget takes its time");
     require(first.beginCleaning(5, began + 62), "but no more than a minute");
     first.endCleaning();
@@ -228,7 +228,7 @@ class StoppedJoiner {
   void end() {
     int status;
     require(waitpid(waiting_, &status, 0) == waiting_ && status == 0,
-            "who waits in vain names the process");
+            "the error names the process that has been waited for");
     kill(joiner_, SIGKILL);
     waitpid(joiner_, nullptr, 0);
     SharedRate limiter(kRate);

@@ -4,27 +4,20 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { type Browser, chromium, type Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { CHROMIUM, FLAGS, hasChromium } from '../support/chromium.js';
+import type { Page } from 'playwright-core';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { type PageOptions, useBrowser } from '../support/browser.js';
+import { hasChromium } from '../support/chromium.js';
 import { ROOT } from '../support/processes.js';
 
 const FILE = pathToFileURL(join(ROOT, 'out/playground/index.html')).href;
-/** The timeout of each step in milliseconds, long enough for a busy machine. */
-const PATIENCE = 240_000;
 
 describe.skipIf(!hasChromium('the tests of the playground in a browser'))('the playground', () => {
-  let browser: Browser;
-
-  beforeAll(async () => {
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: PATIENCE });
-  });
-  afterAll(() => browser?.close());
+  const browser = useBrowser();
 
   /** Opens the page at its end. `wrong` lists errors and requests; a test expects it to be empty in the end. */
-  async function open(options: Parameters<Browser['newPage']>[0] = {}, url = FILE) {
+  async function open(options: PageOptions = {}, url = FILE) {
     const page = await browser.newPage({ reducedMotion: 'reduce', ...options });
-    page.setDefaultTimeout(PATIENCE);
     const wrong: string[] = [];
     page.on('console', (message) => wrong.push(message.text()));
     page.on('pageerror', (error) => wrong.push(String(error)));
@@ -32,7 +25,6 @@ describe.skipIf(!hasChromium('the tests of the playground in a browser'))('the p
       const to = request.url();
       if (!to.startsWith(FILE) && !to.startsWith('data:')) wrong.push(to);
     });
-    onTestFinished(() => page.close());
     await page.goto(url);
     return { page, wrong };
   }

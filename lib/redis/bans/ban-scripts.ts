@@ -33,10 +33,11 @@ const BROADCAST_SECONDS = 60;
 /** Expired states that a change deletes. */
 const EXPIRY_CHECKS = 200;
 
-// KEYS: the index, the hash, and in a cluster the third one. ARGV: the least time by the fleet's clock (1), the epoch to begin if there is none or data was
-// lost (2), the known epoch (3), version (4) and shift (5). If the shift is not the known one, and the epoch is, another node has corrected
-// the clock, and the least time may be of before. A correction is a change with a number of its own: a store that comes
-// back with an older shift has an older version too.
+// KEYS: the index, the hash, and in a cluster the key that asks for a broadcast. ARGV: the least time by the fleet's clock
+// (1); the epoch to begin, for a store that has no epoch or has lost data (2); the known epoch (3), version (4) and shift (5).
+// If the shift is not the known one, and the epoch is, another node has corrected the clock, and the least time may be of
+// before. A correction is a change with a number of its own: a store that comes back with an older shift has an older
+// version too.
 const BEGIN = `
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000

@@ -80,7 +80,7 @@ export class LimitStore {
       owner: {
         current: () => contentOfLimit(config),
         adopt: (content) => this.#changed(limitOfContent(content)),
-        // Another text than ours: the limit stays as it is, and `update` rejects.
+        // A text that is no limit: the limit stays as it is, and `update` rejects.
         onFailure: () => {},
       },
     });

@@ -31,7 +31,7 @@ export class ShardSubscriber implements Subscriber {
   #end: ((reason: unknown) => void) | undefined;
   #isClosed = false;
 
-  /** `connect`: returns a connection to the server of a hash slot. Rejects with NoServerError if there is none yet. */
+  /** `connect`: returns a connection to the server of a hash slot. Rejects with NoServerError while the client knows no such server. */
   constructor(connect: (slot: number) => Promise<ShardConnection>) {
     this.#connect = connect;
   }

@@ -1,5 +1,5 @@
 // What all nodes have in common and any of them may change while they run, in the store: a limit, or rules. One key, at which
-// every node looks regularly; there is none before the first change.
+// every node looks regularly; the first change creates it.
 //
 // Its text: a first line with a mark, the number of the change, the name of the current content (a digest) and the names of
 // those before it, the last one first; then the content. A node that starts with any of these adopts the current one. A look

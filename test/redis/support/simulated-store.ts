@@ -59,7 +59,7 @@ export class SimulatedStore {
   #limit: Limit;
   /** Limits that nodes may have: the first one, and those after changes. */
   readonly #limits: Limit[];
-  /** The changed limit; its text is empty if there is none. */
+  /** The changed limit. Its text is empty before the first change. */
   readonly version: SimulatedVersion;
   /** The totals of the fleet, and the reports of nodes. */
   fleet = { totals: [] as number[], reports: new Map<string, string>() };
