@@ -207,18 +207,18 @@ end
 // the key expires, so what it has to live tells the server's time, in whole milliseconds: the call TIME takes the server
 // longer, and its reply Lua. A time that is not plausible is not used: the key may have another time to live, as after
 // PERSIST, or come from a server with another clock, as after MIGRATE. Nor is one before the last refill.
-const STRICT = `${COST}${GET_KEY}local latest = tonumber(ARGV[1])
+const STRICT = `${COST}${GET_KEY}local key, call, latest = KEYS[1], redis.call, tonumber(ARGV[1])
 if latest and state and #state == 32 then
   local tokens, last, marked, violations = struct.unpack('<dddd', state)
   local expires = marked - ${MARK}
-  local left = LEFT(KEYS[1], expires)
+  local left = LEFT(key, expires)
   local now = (expires - left) / 1000
   local rest = tokens + (now - last) * RATE
   if rest > BURST then rest = BURST end
   rest = rest - cost
   if rest >= 0 and now >= last and now <= latest and now > latest - PLAUSIBLE
     and left >= (violations > 0 and OFFENDER_TTL or TTL) then
-    redis.call('SET', KEYS[1], struct.pack('<dddd', rest, now, marked, violations), 'KEEPTTL')
+    call('SET', key, struct.pack('<dddd', rest, now, marked, violations), 'KEEPTTL')
     return WHOLE(rest)
   end
 end
@@ -328,19 +328,21 @@ export function createScript(
 ): Script {
   // The store replies with 64-bit integers.
   const whole = limit.burstLimit > Number.MAX_SAFE_INTEGER ? 'math.min($1, 2 ^ 53)' : '$1';
+  const numbers = numbersOf(limit);
   const body = BODIES[name]
     .replaceAll(/WHOLE\(([^)]*)\)/g, whole)
+    .replaceAll(/\b[A-Z_]+\b/g, (word) => numbers[word] ?? word)
     .replace('READ_CLOCK', clock.read)
     .replaceAll(/LEFT\(([^,]*), (.*)\)$/gm, (_, key, expires) => clock.left(key, expires))
     .replaceAll(/EXPIRE\(([^,]*), (.*)\)$/gm, (_, key, expires) => clock.expire(key, expires));
-  const text = `-- ${runId}\n${constants(limit)}${body}\n`;
+  const text = `-- ${runId}${body}\n`;
   return { text, sha: createHash('sha1').update(text).digest('hex') };
 }
 
-/** The limit's numbers as Lua source. Lua reads them as the same doubles. */
-function constants(limit: Limit): string {
+/** The limit's numbers as Lua source, by their names in the scripts. Lua reads them as the same doubles. */
+function numbersOf(limit: Limit): Readonly<Record<string, string>> {
   const { rateLimit, burstLimit, disconnectThreshold, leaseSeconds } = limit;
-  const values: Record<string, string> = {
+  return {
     RATE: String(rateLimit),
     BURST: String(burstLimit),
     THRESHOLD: disconnectThreshold === null ? 'math.huge' : String(disconnectThreshold),
@@ -348,12 +350,9 @@ function constants(limit: Limit): string {
     SHORT_LIFETIME: String(limit.shortLeaseSeconds),
     LEASED_SHARE: String(LEASED_SHARE),
     FIRST_COST: String(Math.min(Math.floor(burstLimit), 999)),
-    PLAUSIBLE: String(limit.shortLeaseSeconds + LATE_SECONDS),
+    PLAUSIBLE: String(limit.shortLeaseSeconds + 2 * LATE_SECONDS),
     FIRST_TTL: `'${ttlMs(limit)}'`,
     TTL: String(ttlMs(limit)),
     OFFENDER_TTL: String(ttlMs(limit, { isOffender: true })),
   };
-  return Object.entries(values)
-    .map(([name, value]) => `local ${name} = ${value}`)
-    .join('\n');
 }
