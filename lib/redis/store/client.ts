@@ -134,7 +134,13 @@ async function connectNodeRedis(cluster: NodeRedisCluster, slot: number): Promis
 function ofIoRedis(client: IoRedis): StoreClient {
   return {
     isCluster: client.isCluster === true,
-    evalSha: (sha, keys, args) => client.evalsha(sha, keys.length, ...keys, ...args),
+    evalSha(sha, keys, args) {
+      // Nearly all calls, without lists that would be spread.
+      if (keys.length === 1 && args.length === 1) {
+        return client.evalsha(sha, 1, keys[0] as string, args[0] as string);
+      }
+      return client.evalsha(sha, keys.length, ...keys, ...args);
+    },
     eval: (text, keys, args) => client.eval(text, keys.length, ...keys, ...args),
     duplicate() {
       // A client without an offline queue would refuse to subscribe before it is connected.

@@ -198,7 +198,8 @@ local cost = (ARGV[2] or 1) + 0
 /** Stores the state after a first check as an integer, if the bucket is full and the cost has at most three digits. */
 const first = (sign: '' | '-', condition: string) => `
 if not since and ${condition}cost % 1 == 0 and cost <= FIRST_COST
-  and redis.call('SET', KEYS[1], string.format('${sign}%016.0f%03d', micros, cost), 'PX', FIRST_TTL, 'NX') then
+  and redis.call('SET', KEYS[1], string.format('${sign}%010d%06d%03d', now - now % 1, micros % 1000000, cost),
+    'PX', FIRST_TTL, 'NX') then
   return WHOLE(BURST - cost)
 end
 `;
@@ -207,8 +208,8 @@ end
 // the key expires, so what it has to live tells the server's time, in whole milliseconds: the call TIME takes the server
 // longer, and its reply Lua. A time that is not plausible is not used: the key may have another time to live, as after
 // PERSIST, or come from a server with another clock, as after MIGRATE. Nor is one before the last refill.
-const STRICT = `${COST}${GET_KEY}local key, call, latest = KEYS[1], redis.call, tonumber(ARGV[1])
-if latest and state and #state == 32 then
+const STRICT = `${COST}${GET_KEY}if state and #state == 32 then
+  local key, call, latest = KEYS[1], redis.call, tonumber(ARGV[1])
   local tokens, last, marked, violations = struct.unpack('<dddd', state)
   local expires = marked - ${MARK}
   local left = LEFT(key, expires)
@@ -216,7 +217,7 @@ if latest and state and #state == 32 then
   local rest = tokens + (now - last) * RATE
   if rest > BURST then rest = BURST end
   rest = rest - cost
-  if rest >= 0 and now >= last and now <= latest and now > latest - PLAUSIBLE
+  if rest >= 0 and now >= last and latest and now <= latest and now > latest - PLAUSIBLE
     and left >= (violations > 0 and OFFENDER_TTL or TTL) then
     call('SET', key, struct.pack('<dddd', rest, now, marked, violations), 'KEEPTTL')
     return WHOLE(rest)
