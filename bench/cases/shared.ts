@@ -117,7 +117,7 @@ async function alone(name: keyof Clients, client: Clients[keyof Clients]): Promi
   let args: string[] = [];
   let calls = 0;
   const argsNow = () => {
-    if (calls % 1000 === 0) args = [String(Date.now() / 1000 + DEADLINE_SECONDS + 1.000123)];
+    if (calls % 1000 === 0) args = [String(Math.floor(Date.now() / 1000 + DEADLINE_SECONDS + 1.5))];
     calls += 1;
     return args;
   };

@@ -351,7 +351,7 @@ function numbersOf(limit: Limit): Readonly<Record<string, string>> {
     SHORT_LIFETIME: String(limit.shortLeaseSeconds),
     LEASED_SHARE: String(LEASED_SHARE),
     FIRST_COST: String(Math.min(Math.floor(burstLimit), 999)),
-    PLAUSIBLE: String(limit.shortLeaseSeconds + 2 * LATE_SECONDS),
+    PLAUSIBLE: String(limit.shortLeaseSeconds + LATE_SECONDS),
     FIRST_TTL: `'${ttlMs(limit)}'`,
     TTL: String(ttlMs(limit)),
     OFFENDER_TTL: String(ttlMs(limit, { isOffender: true })),

@@ -43,7 +43,7 @@ export class StoreClock {
   argument(now: number): string {
     // Formatting a number takes as long as the rest of the call, so a text serves for a 64th of a second.
     if (now < this.#argumentEnds) return this.#argument;
-    this.#argumentEnds = now + LATE_SECONDS / 64;
+    this.#argumentEnds = now + 1 / 64;
     const time = this.#timeAt(now);
     if (this.#since !== undefined && time > this.#outageEnds) {
       this.#since = undefined;
@@ -51,7 +51,7 @@ export class StoreClock {
     }
     if (time > this.#setBackEnds) this.#setBack = 0;
     // Whole, since the server takes a tenth of a check's time to read a fraction.
-    const latest = Math.round(time + this.#deadlineSeconds + LATE_SECONDS);
+    const latest = Math.floor(time + this.#deadlineSeconds + LATE_SECONDS);
     const outage =
       this.#since === undefined
         ? NO_OUTAGE

@@ -227,7 +227,7 @@ export class SimulatedStore {
     const time = ms / 1000;
     const tokens = Math.min(known.tokens + (time - last) * rateLimit, burstLimit) - cost;
     const ttl = ttlMs(this.#limit, { isOffender: violations > 0 });
-    const isPlausible = time <= latest && time > latest - (shortLeaseSeconds + 2 * LATE_SECONDS);
+    const isPlausible = time <= latest && time > latest - (shortLeaseSeconds + LATE_SECONDS);
     if (tokens < 0 || time < last || !isPlausible || expires - ms < ttl) return;
     this.buckets.set(key, { ...known, tokens, last: time });
     return Math.trunc(tokens);
