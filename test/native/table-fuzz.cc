@@ -151,7 +151,7 @@ class Run {
 
   Input input_;
   Family family_;
-  TableModel model_;
+  TableModel<32> model_;
   unsigned operations_ = 0;
   // Whether a skewed one came since the table was last empty.
   bool holdsSkewed_ = false;

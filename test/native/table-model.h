@@ -12,11 +12,8 @@
 #include "require.h"
 #include "test-memory.h"
 
-// The size of a record: 32, 64 or 128.
-#if !defined(RECORD_BYTES)
-#define RECORD_BYTES 32
-#endif
-
+// A record has `kRecordBytes`: 32, 64 or 128.
+template <size_t kRecordBytes>
 class TableModel {
  public:
   using Fingerprint = relay_limiter::Fingerprint;
@@ -178,11 +175,11 @@ class TableModel {
   }
 
  private:
-  struct alignas(std::min(RECORD_BYTES, 64)) Record {
+  struct alignas(std::min<size_t>(kRecordBytes, 64)) Record {
     Fingerprint fingerprint;
     uint64_t value;
     // The table must keep the whole record.
-    uint64_t copies[RECORD_BYTES / 8 - 3];
+    uint64_t copies[kRecordBytes / 8 - 3];
 
     void set(uint64_t content) {
       value = content;
