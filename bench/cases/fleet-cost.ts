@@ -68,7 +68,8 @@ const newcomers: Case = {
   surroundings: redisServer,
   async prepare(contestant, size) {
     const client = new Redis(process.env['BENCH_REDIS_URL'] ?? '');
-    const check = checkOf(contestant, client, 'once');
+    // Keys of their own, of the same length.
+    const check = checkOf(contestant, client, `once${CONTESTANTS.indexOf(contestant as 'leased')}`);
     // Loads the script.
     await check('warm');
     let round = 0;

@@ -50,7 +50,8 @@ export class StoreClock {
       this.#lostTokens = 0;
     }
     if (time > this.#setBackEnds) this.#setBack = 0;
-    const latest = time + this.#deadlineSeconds + LATE_SECONDS;
+    // Whole, since the server takes a tenth of a check's time to read a fraction.
+    const latest = Math.round(time + this.#deadlineSeconds + LATE_SECONDS);
     const outage =
       this.#since === undefined
         ? NO_OUTAGE
