@@ -1,5 +1,5 @@
 // Runs test/smoke/peer.mjs with the oldest version in each range of redis, ioredis and undici, which package.json lists
-// as optional peers. The other tests use the newest versions.
+// as optional peers, and test/smoke/peer-cluster.mjs with those of redis and ioredis. The other tests use the newest versions.
 //
 //   npm run test:peers
 
@@ -38,7 +38,14 @@ function smoke(peer, folder) {
     ? fetchRuntime(RUNTIMES.find(({ name }) => name === 'Node 24'))
     : { command: process.execPath, args: [] };
   if (how.missing !== undefined) return { status: 1, output: how.missing };
-  const script = join(root, 'test/smoke/peer.mjs');
   const [name] = peer.split('@');
-  return run(how.command, [...how.args, script, name, folder, server.url], { timeout: 120_000 });
+  const smokes = [['peer.mjs', server.url]];
+  if (name !== 'undici') smokes.push(['peer-cluster.mjs']);
+  for (const [file, ...rest] of smokes) {
+    const script = join(root, 'test/smoke', file);
+    const args = [...how.args, script, name, folder, ...rest];
+    const outcome = run(how.command, args, { timeout: 120_000 });
+    if (outcome.status !== 0) return outcome;
+  }
+  return { status: 0 };
 }

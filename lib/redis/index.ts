@@ -24,6 +24,7 @@ export type { SharedPolicyLimiterOptions } from './quota/options.js';
 export { SharedPolicyLimiter } from './quota/shared-policy-limiter.js';
 export type { SharedRuleLimiterOptions, SharedRuleMode } from './rules/options.js';
 export { SharedRuleLimiter } from './rules/shared-rule-limiter.js';
+export type { SharedRuleLimiterState } from './rules/shared-rule-limiter-state.js';
 export { SharedRulePeer } from './rules/shared-rule-peer.js';
 export type {
   RuleFleetStats,

@@ -1,7 +1,7 @@
 // Compiles the sections of a RuleLimiter to the numbers of an engine, and keeps what the facade needs to ask and to
 // answer by name.
 
-import { show } from '../common/errors.js';
+import { invalidNumber, show } from '../common/errors.js';
 import {
   COUNTS_VIOLATION,
   DRY_RUN,
@@ -80,6 +80,16 @@ export interface RuleBook {
   readonly planIndexes: ReadonlyMap<string, number>;
   /** For the engine. */
   readonly plan: RulePlan;
+}
+
+/** The seconds of a ban by hand: those given, or the first of the scope's policy. @throws `ERR_LIMITER_OPTION` */
+export function banSeconds(book: RuleBook, scope: number, seconds: number | undefined): number {
+  const length = seconds ?? book.plan.bans[scope]?.seconds[0];
+  if (typeof length === 'number' && length > 0) return length;
+  const accepted = 'a number greater than 0, or Infinity';
+  const otherwise = `${accepted}; the scope has no ban policy with a default`;
+  const expected = seconds === undefined ? otherwise : accepted;
+  throw invalidNumber('ERR_LIMITER_OPTION', 'seconds', seconds, expected);
 }
 
 /**

@@ -1,7 +1,7 @@
 // What a RuleLimiter does with stored keys outside of checks: bans by hand, removal and cleanup, statistics, snapshots.
 
 import { type Clock, readOptionalClock } from '../common/clock.js';
-import { invalidNumber, invalidValue, type LimiterError } from '../common/errors.js';
+import { invalidValue, type LimiterError } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { cleanupBudget, requireAge, requireCount } from '../common/options.js';
 import type { BansInForce, CleanupLimits, EngineName, SharedTable } from '../common/types.js';
@@ -9,7 +9,7 @@ import type { Engine } from '../engine/engine.js';
 import type { RulesConfig, RulesCore, SharedRulesCore } from '../engine/rules.js';
 import { limiterChanged } from '../limiters/changes.js';
 import { openTable, type SharedMembership } from '../limiters/shared-table.js';
-import type { RuleBook } from './compile.js';
+import { banSeconds, type RuleBook } from './compile.js';
 import { LimiterContext } from './limiter-context.js';
 import type { ScopeSpec } from './sections.js';
 import {
@@ -191,18 +191,7 @@ export abstract class RuleLimiterState {
     const own = this.context.keys.keyOf(index, key);
     // The default length is that of the rules in force.
     if (seconds === undefined) this.adoptNewer();
-    const length = seconds ?? this.context.book.plan.bans[index]?.seconds[0];
-    if (typeof length !== 'number' || !(length > 0)) {
-      const accepted = 'a number greater than 0, or Infinity';
-      const otherwise = `${accepted}; the scope has no ban policy with a default`;
-      const isMissing = seconds === undefined;
-      throw invalidNumber(
-        'ERR_LIMITER_OPTION',
-        'seconds',
-        seconds,
-        isMissing ? otherwise : accepted,
-      );
-    }
+    const length = banSeconds(this.context.book, index, seconds);
     return this.core.ban(index, own, length, this.now());
   }
 

@@ -95,6 +95,11 @@ export class StoreCluster {
     return () => server.start();
   }
 
+  /** Sends a command to each server. */
+  async sendToAll(words: string): Promise<void> {
+    for (const admin of this.#admins) await command(admin, words);
+  }
+
   /** Returns the keys of all servers that fit a pattern. */
   async keys(pattern: string): Promise<string[]> {
     return (await Promise.all(this.#admins.map((admin) => admin.keys(pattern)))).flat();

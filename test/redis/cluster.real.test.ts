@@ -118,6 +118,18 @@ describe.skipIf(NO_SERVER).each(['nodeRedis', 'ioRedis'] as const)(
         expect(b.isBanned(`${connect} 1`)).toBe(true);
       });
 
+      it('is on the channel of all servers while the sharded one is forbidden, and not afterwards', async () => {
+        await cluster.sendToAll('ACL SETUSER default -ssubscribe');
+        const [a, b] = await bansOf(redis.client, redis.client).finally(async () => {
+          await cluster.sendToAll('ACL SETUSER default +ssubscribe');
+        });
+        await untilReceived(a, b);
+        // A process tries the sharded channel again after at most a second.
+        await expect.poll(() => cluster.subscriptions(channel)).toEqual({ sharded: 2, plain: 0 });
+        await untilReceived(a, b);
+        for (const one of [a, b]) expect(one.getStats().state).toBe('up');
+      });
+
       it('reaches a process whose client has no sharded subscriptions, and is reached by it', async () => {
         const names = ['sSubscribe', 'ssubscribe', 'nodeClient', 'nodes'];
         const client = new Proxy(redis.client, {

@@ -1,12 +1,13 @@
 // BanSubscription receives the changes of bans that processes publish. In a cluster it subscribes to the sharded channel if
-// that proves to work: a message that it publishes itself must arrive. Clients and servers differ in what they support, and
-// not all of them say so. Otherwise, and without a cluster, it subscribes to the channel that all servers know.
+// that proves to work: a message that it publishes itself must arrive. Clients, servers and permissions differ in what they
+// support, and not all of them say so. Otherwise it subscribes to the channel that all servers know, and goes on to try the
+// sharded one beside it. So it does not matter why a sharded subscription failed: what failed for a while is found again.
 
 import type { StoreClient } from '../store/client.js';
 import { messageOf, storeError, timeoutError } from '../store/replies.js';
 import { NoServerError } from '../store/shard-subscriber.js';
 import type { Subscriber } from '../store/subscriber.js';
-import { startTimer } from '../store/timing.js';
+import { startTimer, type Timer } from '../store/timing.js';
 import type { StoredBans } from './stored-bans.js';
 
 export interface BanSubscriptionListener {
@@ -17,10 +18,13 @@ export interface BanSubscriptionListener {
   onEnd(reason: unknown): void;
 }
 
-/** Sharded subscriptions that fail one after the other until this process gives them up. */
+/** Sharded subscriptions that fail one after the other until this process subscribes to the other channel. */
 const MOST_FAILURES = 3;
 /** Seconds until a message of this process must have come back to it. */
 const PROBE_SECONDS = 2;
+/** Seconds until the sharded channel is tried again beside the other one: at first, and at most after doubling. */
+const FIRST_RETRY_SECONDS = 1;
+const MAX_RETRY_SECONDS = 60;
 
 export class BanSubscription {
   #state: 'none' | 'pending' | 'established' = 'none';
@@ -28,7 +32,11 @@ export class BanSubscription {
   readonly #stored: StoredBans;
   readonly #listener: BanSubscriptionListener;
   #subscriber: Subscriber | undefined;
+  /** A sharded subscription that is being made. */
+  #candidate: Subscriber | undefined;
   #failures = 0;
+  #retrySeconds = FIRST_RETRY_SECONDS;
+  #retryTimer: Timer | undefined;
   #probes = 0;
   #onProbe: ((text: string) => void) | undefined;
   #isClosed = false;
@@ -47,16 +55,18 @@ export class BanSubscription {
   async open(): Promise<void> {
     if (this.#isClosed || this.#state !== 'none') return;
     this.#state = 'pending';
-    const mayShard = this.#failures < MOST_FAILURES;
-    const sharded = mayShard ? this.#client.shardSubscriber() : undefined;
+    const sharded = this.#failures < MOST_FAILURES ? this.#client.shardSubscriber() : undefined;
     try {
       if (sharded !== undefined) await this.#openSharded(sharded);
       else await this.#openPlain();
     } catch (error) {
+      // A sharded subscription may have taken the place of the other one, which has failed therefore.
+      if (this.#state !== 'pending') return;
       this.#state = 'none';
-      // Without a cause: another attempt may succeed, so callers of `ready` wait.
       if (sharded === undefined) throw storeError(messageOf(error), error);
+      this.#failures += 1;
       if (error instanceof NoServerError) return;
+      // Without a cause: another attempt may succeed, so callers of `ready` wait.
       throw storeError(`a sharded subscription does not work: ${messageOf(error)}`);
     }
   }
@@ -70,7 +80,9 @@ export class BanSubscription {
 
   close(): void {
     this.#isClosed = true;
+    clearTimeout(this.#retryTimer);
     this.#subscriber?.close();
+    this.#candidate?.close();
   }
 
   async #openPlain(): Promise<void> {
@@ -79,35 +91,71 @@ export class BanSubscription {
     this.#subscriber = subscriber;
     const { onReady } = this.#listener;
     await subscriber.subscribe(this.#stored.channel, this.#receive, onReady, () => {});
+    // A sharded subscription may have taken its place meanwhile.
+    if (this.#isClosed || this.#subscriber !== subscriber) {
+      subscriber.close();
+      return;
+    }
     this.#state = 'established';
-    if (this.#isClosed) subscriber.close();
+    this.#retrySeconds = FIRST_RETRY_SECONDS;
+    this.#retryLater();
   }
 
+  /** Tries the sharded channel later, while the other one serves. */
+  #retryLater(): void {
+    if (this.#isClosed || this.#candidate !== undefined || !this.#client.isCluster) return;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = startTimer(() => {
+      const sharded = this.#client.shardSubscriber();
+      if (sharded === undefined) return;
+      this.#openSharded(sharded).catch(() => {
+        this.#retrySeconds = Math.min(this.#retrySeconds * 2, MAX_RETRY_SECONDS);
+        this.#retryLater();
+      });
+    }, this.#retrySeconds * 1000);
+  }
+
+  /** Makes a sharded subscription, which replaces the present one once it works. */
   async #openSharded(subscriber: Subscriber): Promise<void> {
-    this.#subscriber = subscriber;
+    let fail: ((reason: unknown) => void) | undefined;
     const onEnd = (reason: unknown) => {
+      fail?.(reason);
       if (this.#subscriber !== subscriber || this.#state !== 'established') return;
       this.#state = 'none';
       this.#listener.onEnd(reason);
     };
+    this.#candidate = subscriber;
     try {
       await subscriber.subscribe(this.#stored.channel, this.#receive, () => {}, onEnd);
-      await this.#probe();
+      const ended = new Promise<never>((_, reject) => {
+        fail = reject;
+      });
+      await this.#probe(ended);
     } catch (error) {
-      if (!(error instanceof NoServerError)) this.#failures += 1;
       subscriber.close();
       throw error;
+    } finally {
+      fail = undefined;
+      this.#candidate = undefined;
     }
+    if (this.#isClosed) {
+      subscriber.close();
+      return;
+    }
+    // Not before the other one works: so no message is missed.
+    this.#subscriber?.close();
+    this.#subscriber = subscriber;
+    this.#stored.needsBroadcast = false;
     this.#failures = 0;
     this.#state = 'established';
     this.#listener.onReady();
   }
 
-  /** Publishes a message. Resolves when it has arrived. */
-  async #probe(): Promise<void> {
+  /** Publishes a message. Resolves when it has arrived; rejects if `ended` does. */
+  async #probe(ended: Promise<never>): Promise<void> {
     this.#probes += 1;
     const probe = JSON.stringify({ probe: `${this.#stored.nodeId} ${this.#probes}` });
-    let timer: ReturnType<typeof startTimer> | undefined;
+    let timer: Timer | undefined;
     const arrived = new Promise<void>((resolve, reject) => {
       timer = startTimer(() => reject(timeoutError()), PROBE_SECONDS * 1000);
       this.#onProbe = (text) => {
@@ -115,7 +163,8 @@ export class BanSubscription {
       };
     });
     try {
-      await Promise.all([arrived, this.#stored.publishSharded(probe)]);
+      const published = Promise.all([arrived, this.#stored.publishSharded(probe)]);
+      await Promise.race([published, ended]);
     } finally {
       clearTimeout(timer);
       this.#onProbe = undefined;

@@ -2,9 +2,10 @@
 // each time, whatever the number of checks and peers.
 
 import type { StoreClient } from '../store/client.js';
-import { type Deadlines, PendingReply } from '../store/deadlines.js';
+import type { Deadlines } from '../store/deadlines.js';
+import { evalInTime } from '../store/eval-in-time.js';
 import { type FleetReply, REPORT, readFleetReply } from '../store/fleet-scripts.js';
-import { closedError, invalidReplyError, messageOf, storeError } from '../store/replies.js';
+import { closedError, invalidReplyError } from '../store/replies.js';
 import { startTimer, type Timer } from '../store/timing.js';
 import { RefusedPeers } from './refused-peers.js';
 
@@ -65,27 +66,22 @@ export class FleetReport<Name extends string> {
   }
 
   #report(wanted: 'all' | 'totals'): Promise<FleetReply<Name>> {
-    const { client, key, nodeId, deadlines, names } = this.#context;
+    const { key, nodeId, names } = this.#context;
     const own = this.#ownTotals();
     const peers = JSON.stringify(this.refused.top(MOST_REFUSED));
     return new Promise((resolve, reject) => {
-      const pending = new PendingReply(reject);
-      deadlines.add(pending);
-      client.eval(REPORT, [key], [nodeId, own, this.#answered, peers, wanted]).then(
-        (value) => {
-          const reply = readFleetReply(names, value);
-          if (reply !== undefined) {
-            this.#answered = own;
-            this.totals = reply.totals;
-          }
-          if (!pending.end()) return;
-          if (reply === undefined) reject(invalidReplyError());
-          else resolve(reply);
-        },
-        (error) => {
-          if (pending.end()) reject(storeError(messageOf(error), error));
-        },
-      );
+      const args = [nodeId, own, this.#answered, peers, wanted];
+      const answered = (value: unknown) => {
+        const reply = readFleetReply(names, value);
+        if (reply === undefined) {
+          reject(invalidReplyError());
+          return;
+        }
+        this.#answered = own;
+        this.totals = reply.totals;
+        resolve(reply);
+      };
+      evalInTime(this.#context, REPORT, [key], args, answered, reject);
     });
   }
 

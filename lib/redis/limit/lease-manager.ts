@@ -9,7 +9,6 @@ import { detached } from '../../common/timers.js';
 import { type CheckResult, RateLimitAction } from '../../common/types.js';
 import { delaySeconds } from '../../tables/arithmetic.js';
 import { KeyMap } from '../../tables/key-map.js';
-import { MOST_KEYS } from '../../tables/table.js';
 import { LEASED_SHARE } from '../store/limit.js';
 import { invalidReplyError } from '../store/replies.js';
 import { ReplyClock } from '../store/reply-clock.js';
@@ -27,6 +26,7 @@ import { LeaseReturns } from './lease-returns.js';
 import type { LimitStore } from './limit-store.js';
 import type { SharedLimitConfig } from './options.js';
 import { RecentPeers } from './recent-peers.js';
+import { RecordKeeper } from './record-keeper.js';
 import {
   type CheckOwner,
   FirstCheck,
@@ -40,8 +40,6 @@ const MAX_DRIFT = 0.01;
 const FIRST_AHEAD = 10;
 /** A refusal holds until this many tokens have come, or RETRY_SECONDS: a request per token would be expensive. */
 const RETRY_TOKENS = 10;
-/** Peers that an eviction looks at. */
-const EVICTION_TRIES = 8;
 /** Records that are changed in one turn of the event loop. */
 const SLICE_SIZE = 10_000;
 
@@ -51,6 +49,7 @@ export class LeaseManager {
   readonly #records: LeaseRecords;
   readonly #clock: ReplyClock;
   readonly #returns: LeaseReturns;
+  readonly #keeper: RecordKeeper;
   readonly #requests = new KeyMap<LeaseRequest>();
   /** Peers without a record whose next check is not their first. */
   readonly #recent: RecentPeers;
@@ -60,9 +59,6 @@ export class LeaseManager {
   #onFirstChecksEnd: (() => void) | undefined;
   #closing: Promise<void> | undefined;
   #lastLeaseId = 0;
-  /** The index of the record that a sweep or an eviction looks at next. */
-  #nextIndex = 0;
-  evictions = 0;
 
   constructor(config: SharedLimitConfig, owner: CheckOwner, records: LeaseRecords) {
     const { store, limit, count } = owner;
@@ -74,10 +70,19 @@ export class LeaseManager {
     this.#clock = new ReplyClock(config.clock ?? (() => records.now()));
     this.#returns = new LeaseReturns(store, records, this.#clock);
     this.#recent = new RecentPeers(config.leaseSeconds);
+    this.#keeper = new RecordKeeper(config, records, {
+      hasRequest: (key) => this.#requests.has(key),
+      isDown: (key) => store.isDown(key),
+      release: (key) => this.release(key),
+    });
   }
 
   get trackedPeers(): number {
     return this.#records.size;
+  }
+
+  get evictions(): number {
+    return this.#keeper.evictions;
   }
 
   leasedTokens(): number {
@@ -236,7 +241,7 @@ export class LeaseManager {
 
   /** Refuses a cost above the burst, which needs no call. */
   #refuseForever(key: string): CheckResult {
-    const index = this.#findOrInsert(key, this.#clock.readInReply());
+    const index = this.#keeper.findOrInsert(key, this.#clock.readInReply());
     return index === undefined ? [RateLimitAction.DELAY, Infinity] : this.#refuse(index, Infinity);
   }
 
@@ -260,7 +265,7 @@ export class LeaseManager {
     now: number,
     previous?: LeaseRequest,
   ): void {
-    const index = this.#findOrInsert(key, now);
+    const index = this.#keeper.findOrInsert(key, now);
     if (index === undefined) {
       for (const check of checks) check.answer([RateLimitAction.DELAY, RETRY_SECONDS]);
       return;
@@ -384,49 +389,5 @@ export class LeaseManager {
   #ended(key: string, { isReleased, onEnd }: LeaseRequest): void {
     if (isReleased) this.release(key);
     onEnd?.();
-  }
-
-  /** The peer's record; undefined if none can be added. Before it adds one, it looks at two others for deletion. */
-  #findOrInsert(key: string, now: number): RecordIndex | undefined {
-    const known = this.#records.find(key);
-    if (known !== undefined) return known;
-    this.#sweep(now);
-    this.#sweep(now);
-    const most = Math.min(this.#config.maxPeers, MOST_KEYS);
-    if (this.#records.size >= most && !this.#evict()) return undefined;
-    return this.#records.insert(key);
-  }
-
-  #sweep(now: number): void {
-    const key = this.#nextKey();
-    if (key === undefined || this.#requests.has(key)) return;
-    const index = this.#records.find(key) as RecordIndex;
-    if (this.#records.isIdle(index, now)) this.#records.delete(key);
-    else if (this.#records.left(index, now) === 0) this.#reportIfOld(key, index, now);
-  }
-
-  /** Reports the violations of a peer without a recent request, and deletes its record. */
-  #reportIfOld(key: string, index: RecordIndex, now: number): void {
-    const isOld = now - this.#records.ends(index) > this.#config.leaseSeconds;
-    if (isOld && !this.#store.isDown(key)) this.release(key);
-  }
-
-  #evict(): boolean {
-    for (let tries = 0; tries < EVICTION_TRIES; tries += 1) {
-      const key = this.#nextKey();
-      if (key === undefined || this.#requests.has(key)) continue;
-      this.evictions += 1;
-      this.release(key);
-      return true;
-    }
-    return false;
-  }
-
-  #nextKey(): string | undefined {
-    if (this.#records.size === 0) return undefined;
-    if (this.#nextIndex >= this.#records.size) this.#nextIndex = 0;
-    const key = this.#records.keyAt(this.#nextIndex);
-    this.#nextIndex += 1;
-    return key;
   }
 }

@@ -4,15 +4,7 @@
 // A lease counts from its request, by this process's clock, less the most that clocks drift apart. So it ends here before
 // the store counts the rest of it as spent.
 
-import {
-  amountOf,
-  type Cost,
-  type Costs,
-  inUnit,
-  plus,
-  REQUESTS,
-  readCost,
-} from '../../client/cost.js';
+import { amountOf, type Cost, type Costs, inUnit, REQUESTS, readCost } from '../../client/cost.js';
 import type { Lease } from '../../client/lease.js';
 import type { AcquireOptions, LimiterRequest, OuterLimiter } from '../../client/options.js';
 import { readAcquireOptions } from '../../client/options.js';
@@ -36,6 +28,7 @@ import {
   windowsOf,
 } from './options.js';
 import { QuotaFallback } from './quota-fallback.js';
+import { QuotaLease } from './quota-lease.js';
 import { type QuotaReply, QuotaStore } from './quota-store.js';
 import { SharedLease } from './shared-lease.js';
 import { type Spent, SpentLog } from './spent-log.js';
@@ -62,13 +55,9 @@ export class SharedQuota implements OuterLimiter {
   readonly #spent: SpentLog;
   #policies: readonly Policy[];
   #windows: readonly QuotaWindow[];
-  #units: readonly string[];
   #leaseSeconds: number;
-  /** What is left of the lease, by unit, and when it ends. */
-  #left: Record<string, number> = Object.create(null);
-  #ends = -Infinity;
+  readonly #lease: QuotaLease;
   #lastCallId = 0;
-  #answeredId = 0;
   #epoch = '';
   #epochEnds = -Infinity;
   #callEnds: (() => void)[] = [];
@@ -76,9 +65,6 @@ export class SharedQuota implements OuterLimiter {
   /** Whether to call again as soon as the call in flight has ended. */
   #isReportDue = false;
   #retryAt = -Infinity;
-  /** What has been spent since the last grant. */
-  #used: Cost = 0;
-  #grantedAt = -Infinity;
   #blockedUntil = -Infinity;
   #returnTimer: Timer | undefined;
   /** What this process may spend while the store does not answer. */
@@ -94,7 +80,7 @@ export class SharedQuota implements OuterLimiter {
     this.#clock.read();
     this.#policies = config.policies;
     this.#windows = windowsOf(config.policies, config);
-    this.#units = unitsOf(config.policies);
+    this.#lease = new QuotaLease(unitsOf(config.policies));
     this.#leaseSeconds = this.#leaseSecondsFor(config.policies);
     this.#spent = new SpentLog(config.policies);
     this.#fallback = new QuotaFallback(config.onStoreFailure, () => {
@@ -150,16 +136,16 @@ export class SharedQuota implements OuterLimiter {
   delaySeconds(cost: number | Costs = 1): number {
     const read = inUnit(readCost(cost), this.numberUnit);
     const now = this.#clock.read();
-    if (this.#covers(read, now)) return 0;
+    if (this.#lease.covers(read, now)) return 0;
     if (this.#isDown) return this.#fallback.delay(read, now);
     return Math.max(this.#retryAt - now, this.#config.deadlineSeconds);
   }
 
   remaining(unit: string = REQUESTS): number {
     const now = this.#clock.read();
-    if (!this.#units.includes(unit)) return Infinity;
+    if (!this.#lease.units.includes(unit)) return Infinity;
     if (this.#isDown && this.#config.onStoreFailure === 'open') return Infinity;
-    return now < this.#ends ? Math.floor(this.#left[unit] ?? 0) : 0;
+    return Math.floor(this.#lease.left(unit, now));
   }
 
   /** What responses say is the business of the limiters within this one. */
@@ -177,11 +163,10 @@ export class SharedQuota implements OuterLimiter {
   replacePolicies(policies: readonly Policy[]): void {
     const now = this.#clock.read();
     this.#spent.replacePolicies(policies, now);
-    // What is on lease was leased for other windows.
-    this.#left = Object.create(null);
     this.#policies = policies;
     this.#windows = windowsOf(policies, this.#config);
-    this.#units = unitsOf(policies);
+    // What is on lease was leased for other windows.
+    this.#lease.replaceUnits(unitsOf(policies));
     this.#leaseSeconds = this.#leaseSecondsFor(policies);
     this.#fallback.replacePolicies(policies, now);
     this.#retryAt = -Infinity;
@@ -203,9 +188,7 @@ export class SharedQuota implements OuterLimiter {
     const now = this.#clock.read();
     const isUnreported = this.#spent.takeBack(spent, cost, now);
     this.#fallback.refund(spent, cost, now);
-    if (isUnreported && spent.leaseId === this.#answeredId && now < this.#ends) {
-      for (const unit of this.#units) this.#left[unit] = this.#leftOf(unit) + amountOf(cost, unit);
-    }
+    if (isUnreported) this.#lease.takeBack(cost, spent.leaseId, now);
     this.#scheduleReturn();
     this.#queue.wake();
   }
@@ -225,18 +208,9 @@ export class SharedQuota implements OuterLimiter {
     return leaseSeconds ?? defaultLeaseSeconds(policies, deadlineSeconds);
   }
 
-  #leftOf(unit: string): number {
-    return this.#left[unit] ?? 0;
-  }
-
-  #covers(cost: Cost, now: number): boolean {
-    if (now >= this.#ends) return false;
-    return this.#units.every((unit) => amountOf(cost, unit) <= this.#leftOf(unit));
-  }
-
   /** The seconds until the cost may be there; Infinity while a call is in flight. Makes a call if that helps. */
   #delay(cost: Cost, now: number): number {
-    if (this.#covers(cost, now)) return 0;
+    if (this.#lease.covers(cost, now)) return 0;
     if (this.#isDown) {
       if (this.#refusal !== undefined && now >= this.#retryAt) this.#call(now, cost);
       return this.#fallback.delay(cost, now);
@@ -247,14 +221,10 @@ export class SharedQuota implements OuterLimiter {
   }
 
   #take(cost: Cost, now: number, inner: Lease | undefined): Lease {
-    const isLeased = this.#covers(cost, now);
-    if (isLeased) {
-      for (const unit of this.#units) this.#left[unit] = this.#leftOf(unit) - amountOf(cost, unit);
-      this.#used = plus(this.#used, cost);
-    } else {
-      this.#fallback.take(cost, now);
-    }
-    const spent = this.#spent.add(cost, now, isLeased ? this.#answeredId : 0);
+    const isLeased = this.#lease.covers(cost, now);
+    if (isLeased) this.#lease.take(cost);
+    else this.#fallback.take(cost, now);
+    const spent = this.#spent.add(cost, now, isLeased ? this.#lease.id : 0);
     this.#scheduleReturn();
     return new SharedLease(this, spent, inner);
   }
@@ -272,11 +242,11 @@ export class SharedQuota implements OuterLimiter {
     this.#isReportDue = false;
     this.#lastCallId += 1;
     const id = this.#lastCallId;
-    const isLeased = now < this.#ends;
-    this.#left = Object.create(null);
-    const first = this.#units.map((unit) => (cost === undefined ? 0 : amountOf(cost, unit)));
+    const known = this.#lease.isCurrent(now) ? this.#lease.id : 0;
+    this.#lease.discard();
+    const { units } = this.#lease;
+    const first = units.map((unit) => (cost === undefined ? 0 : amountOf(cost, unit)));
     const block = Math.max(0, this.#blockedUntil - now);
-    const units = this.#units;
     const leaseSeconds = this.#leaseSeconds;
     const end = (act: () => void) => {
       this.#isCalling = false;
@@ -297,14 +267,14 @@ export class SharedQuota implements OuterLimiter {
     this.#store.call(
       {
         id,
-        known: isLeased ? this.#answeredId : 0,
+        known,
         epoch: now < this.#epochEnds ? this.#epoch : '',
         newEpoch: `${this.#store.nodeId}-${id}`,
         windows: this.#windows,
         units,
         spent: this.#spent.report(id, units, now, deadlineSeconds + LATE_SECONDS),
         first,
-        ahead: this.#ahead(first, now),
+        ahead: this.#lease.ahead(first, now, leaseSeconds),
         block,
         leaseSeconds,
         graceSeconds: Math.max(leaseSeconds, HEARTBEATS_SECONDS) + deadlineSeconds,
@@ -326,18 +296,14 @@ export class SharedQuota implements OuterLimiter {
     const now = this.#clock.readInReply();
     if (this.#refusal !== undefined) this.#acceptedAgain();
     this.#spent.acknowledge(call.id);
-    this.#answeredId = call.id;
-    this.#ends = call.requestedAt + call.leaseSeconds * (1 - MAX_DRIFT);
-    call.units.forEach((unit, index) => {
-      this.#left[unit] = reply.granted[index] as number;
-    });
+    const ends = call.requestedAt + call.leaseSeconds * (1 - MAX_DRIFT);
+    this.#lease.start(call.id, call.units, reply.granted, ends);
     if (reply.waitSeconds > 0) {
       const most = Math.max(call.leaseSeconds / 2, RETRY_SECONDS);
       this.#retryAt = now + Math.min(Math.max(reply.waitSeconds, 0.001), most);
     } else {
       this.#retryAt = -Infinity;
-      this.#used = 0;
-      this.#grantedAt = now;
+      this.#lease.countFrom(now);
     }
     this.#rememberEpoch(reply.epoch, now);
     clearTimeout(this.#returnTimer);
@@ -384,21 +350,11 @@ export class SharedQuota implements OuterLimiter {
     this.#isReportDue = true;
   }
 
-  /** As much as was spent since the last grant: twice that within half a lease, half of it if longer than a lease. */
-  #ahead(first: readonly number[], now: number): number[] {
-    const age = now - this.#grantedAt;
-    const factor = age < this.#leaseSeconds / 2 ? 2 : age < this.#leaseSeconds ? 1 : 0.5;
-    return this.#units.map((unit, index) => {
-      return Math.max(amountOf(this.#used, unit) * factor, first[index] as number);
-    });
-  }
-
   /** What is not needed goes back soon, and what was spent is reported, before the lease ends. */
   #scheduleReturn(): void {
     if (this.#returnTimer !== undefined) return;
     const now = this.#clock.readInReply();
-    const hasLeft = now < this.#ends && this.#units.some((unit) => this.#leftOf(unit) > 0);
-    if (!hasLeft && this.#spent.isEmpty) return;
+    if (this.#lease.isEmpty(now) && this.#spent.isEmpty) return;
     const shortest = Math.min(...this.#windows.map(({ seconds }) => seconds));
     const seconds = Math.min(this.#leaseSeconds / 2, Math.max(shortest, 0.05));
     this.#returnTimer = startTimer(() => {

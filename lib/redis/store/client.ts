@@ -48,6 +48,7 @@ interface NodeRedis extends Emitter {
 interface NodeRedisCluster extends NodeRedis {
   readonly slots: readonly ({ readonly master?: object } | undefined)[];
   nodeClient?(node: object): NodeRedis | Promise<NodeRedis>;
+  sendCommand(firstKey: string, isReadonly: boolean, args: string[]): Promise<unknown>;
 }
 
 /** A stream of Node. */
@@ -91,8 +92,12 @@ function isClient<T extends object>(client: unknown, methods: readonly string[])
 function ofNodeRedis(client: NodeRedis): StoreClient {
   return {
     isCluster: isNodeRedisCluster(client),
-    evalSha: (sha, keys, args) => client.evalSha(sha, { keys, arguments: args }),
-    eval: (text, keys, args) => client.eval(text, { keys, arguments: args }),
+    ...(isMisrouting(client)
+      ? { evalSha: routed(client, 'EVALSHA'), eval: routed(client, 'EVAL') }
+      : {
+          evalSha: (sha, keys, args) => client.evalSha(sha, { keys, arguments: args }),
+          eval: (text, keys, args) => client.eval(text, { keys, arguments: args }),
+        }),
     duplicate() {
       const own = client.duplicate?.();
       if (own?.subscribe === undefined) throw cannotSubscribe(client);
@@ -117,6 +122,22 @@ function ofNodeRedis(client: NodeRedis): StoreClient {
 
 function isNodeRedisCluster(client: NodeRedis): client is NodeRedisCluster {
   return 'slots' in client && 'masters' in client;
+}
+
+/**
+ * Before version 5 a cluster sends scripts to any server, which nearly always replies MOVED, and then reads all slots anew
+ * (node-redis #2811).
+ */
+function isMisrouting(client: NodeRedis): client is NodeRedisCluster {
+  return isNodeRedisCluster(client) && client.destroy === undefined;
+}
+
+/** Calls scripts on the server of their first key. */
+function routed(cluster: NodeRedisCluster, command: string): StoreClient['eval'] {
+  return (script, keys, args) => {
+    const words = [command, script, String(keys.length), ...keys, ...args];
+    return cluster.sendCommand(keys[0] as string, false, words);
+  };
 }
 
 async function connectNodeRedis(cluster: NodeRedisCluster, slot: number): Promise<ShardConnection> {

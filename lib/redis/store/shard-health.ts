@@ -5,6 +5,7 @@
 import { detached } from '../../common/timers.js';
 import type { StoreClient } from './client.js';
 import { type Deadlines, PendingReply } from './deadlines.js';
+import { evalInTime } from './eval-in-time.js';
 import {
   HEARTBEAT,
   type HeartbeatReply,
@@ -190,14 +191,10 @@ export class ShardHealth {
     this.#isClosed = true;
     clearTimeout(this.#timer);
     if (this.#state === 'down') return;
-    const { client, nodeId, deadlines } = this.#context;
+    const { nodeId } = this.#context;
     await new Promise<void>((resolve) => {
-      const reply = new PendingReply(() => resolve());
-      const settled = () => {
-        if (reply.end()) resolve();
-      };
-      deadlines.add(reply);
-      client.eval(UNREGISTER, this.#keys, [nodeId]).then(settled, settled);
+      const settled = () => resolve();
+      evalInTime(this.#context, UNREGISTER, this.#keys, [nodeId], settled, settled);
     });
   }
 

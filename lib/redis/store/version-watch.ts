@@ -2,8 +2,9 @@
 
 import { detached } from '../../common/timers.js';
 import type { StoreClient } from './client.js';
-import { type Deadlines, PendingReply } from './deadlines.js';
-import { closedError, invalidReplyError, messageOf, storeError } from './replies.js';
+import type { Deadlines } from './deadlines.js';
+import { evalInTime } from './eval-in-time.js';
+import { closedError, invalidReplyError, storeError } from './replies.js';
 import { startTimer, type Timer } from './timing.js';
 import {
   CHANGE_VERSION,
@@ -145,16 +146,7 @@ export class VersionWatch {
     answered: (reply: string) => void,
     failed: (error: Error) => void,
   ): void {
-    const { client, key, deadlines } = this.#context;
-    const pending = new PendingReply(failed);
-    deadlines.add(pending);
-    client.eval(script, [key], args).then(
-      (reply) => {
-        if (pending.end()) answered(String(reply));
-      },
-      (error) => {
-        if (pending.end()) failed(storeError(messageOf(error), error));
-      },
-    );
+    const read = (reply: unknown) => answered(String(reply));
+    evalInTime(this.#context, script, [this.#context.key], args, read, failed);
   }
 }
