@@ -122,7 +122,10 @@ function problemsOf({ status, output }) {
   return status === 0 ? [] : [output];
 }
 
-/** Builds the addon in the installed package, as the README describes for platforms without a binary. */
+/**
+ * Builds the addon in the installed package, as the README describes for platforms without a binary; but without
+ * optimizations, which take most of the time.
+ */
 function buildErrors() {
   writeFileSync(join(temporary, 'package.json'), '{ "private": true, "type": "module" }\n');
   const quiet = ['--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
@@ -133,7 +136,7 @@ function buildErrors() {
   rmSync(join(folder, 'prebuilds'), { recursive: true, force: true });
   cpSync(join(folder, 'native/binding.gyp'), join(folder, 'binding.gyp'));
   const headers = nodeWithHeaders();
-  const env = { ...process.env, ...(headers && { npm_config_nodedir: headers }) };
+  const env = { ...process.env, CXXFLAGS: '-O0', ...(headers && { npm_config_nodedir: headers }) };
   const built = node('node-gyp', 'node-gyp', ['rebuild'], { cwd: folder, env });
   if (built.status !== 0) return [built.output];
   const script = "console.log((await import('relay-limiter')).engineInfo().path)";

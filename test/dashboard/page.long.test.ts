@@ -14,7 +14,13 @@ import { ban, limiters, ruleLimiter, served } from './support.js';
 const TOKEN = 'correct-horse.battery~staple';
 
 describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chromium', () => {
-  const browser = useBrowser();
+  const browser = useBrowser((page) =>
+    page.addInitScript(() => {
+      document.addEventListener('securitypolicyviolation', (event) => {
+        console.error(`violates ${event.violatedDirective}: ${event.blockedURI}`);
+      });
+    }),
+  );
 
   /** Opens the page. `wrong` lists errors, warnings and foreign requests; a test expects it to be empty in the end. */
   async function open(url: string, options: PageOptions = {}) {
@@ -27,11 +33,6 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     page.on('request', (request) => {
       if (new URL(request.url()).origin !== new URL(url).origin) wrong.push(request.url());
     });
-    await page.addInitScript(() => {
-      document.addEventListener('securitypolicyviolation', (event) => {
-        console.error(`violates ${event.violatedDirective}: ${event.blockedURI}`);
-      });
-    });
     await page.goto(url);
     return { page, wrong };
   }
@@ -40,7 +41,10 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
   const number = async (page: Page, id: string) =>
     Number((await text(page, `#${id}`))?.replace(/,/g, ''));
 
-  test('it shows what all processes of shared limits have done, alone and beside limiters', async () => {
+  test.each([
+    ['alone', { limiters: undefined }],
+    ['beside limiters', {}],
+  ])('it shows what all processes of shared limits have done, %s', async (_, options) => {
     let calls = 0;
     const messages = {
       async getFleetStats() {
@@ -52,26 +56,24 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     const down = { getFleetStats: () => Promise.reject(new Error('no store')) };
     const getBans = () => ({ count: 12, bans: [['mallory', 3600] as [string, number]] });
     const shared = { messages, down, bans: { getBans, share() {} } };
-    for (const options of [{ limiters: undefined }, {}]) {
-      const { url } = await served({ shared, intervalSeconds: 0.2, ...options });
-      for (const width of [390, 1440]) {
-        const { page, wrong } = await open(url, { viewport: { width, height: 900 } });
-        await page.waitForSelector('#offenders tbody tr');
-        await expect
-          .poll(() => page.locator('#fleets tbody tr').allInnerTexts())
-          .toEqual([
-            expect.stringMatching(/^messages\s+4\s+[–0]\s+[–0]\s+2,005$/),
-            expect.stringMatching(/^down\s+the store does not answer(\s+–){4}$/),
-          ]);
-        expect(await page.innerText('#offenders tbody')).toMatch(/^flooder\s+messages\s+1,999$/);
-        expect(await page.innerText('#shared-bans tbody')).toMatch(/^mallory\s+bans\s+1 h 0 min$/);
-        expect(await text(page, '#shared-bans-note')).toBe('the 1 longest of 12');
-        expect(await page.isVisible('#allow-chart')).toBe('limiters' in options === false);
-        expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(width);
-        expect(wrong).toEqual([]);
-      }
+    const { url } = await served({ shared, intervalSeconds: 0.2, ...options });
+    const { page, wrong } = await open(url);
+    await page.waitForSelector('#offenders tbody tr');
+    await expect
+      .poll(() => page.locator('#fleets tbody tr').allInnerTexts())
+      .toEqual([
+        expect.stringMatching(/^messages\s+4\s+[–0]\s+[–0]\s+2,005$/),
+        expect.stringMatching(/^down\s+the store does not answer(\s+–){4}$/),
+      ]);
+    expect(await page.innerText('#offenders tbody')).toMatch(/^flooder\s+messages\s+1,999$/);
+    expect(await page.innerText('#shared-bans tbody')).toMatch(/^mallory\s+bans\s+1 h 0 min$/);
+    expect(await text(page, '#shared-bans-note')).toBe('the 1 longest of 12');
+    expect(await page.isVisible('#allow-chart')).toBe('limiters' in options === false);
+    for (const width of [390, 1440]) {
+      await page.setViewportSize({ width, height: 900 });
+      expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(width);
     }
-    // Of two dashboards, each with two pages.
+    expect(wrong).toEqual([]);
     expect(calls).toBeGreaterThan(0);
   });
 

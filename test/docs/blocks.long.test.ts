@@ -1,23 +1,20 @@
-// Every block of JavaScript in the documents runs as it stands, each in a process of its own, with the real modules. Only
-// ports and names of shared tables are replaced, and a fragment finds what surrounds it in a reader's program (context.mjs). Tests of single pages
+// Every block of JavaScript in the documents runs as it stands, with the real modules. Only ports and names of shared
+// tables are replaced, and a fragment finds what surrounds it in a reader's program (context.mjs). Tests of single pages
 // check besides what their programs print. docs/recipes.md shows files of examples/, which have tests of their own.
 
-import { execFile } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { promisify } from 'node:util';
 import { transform } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { removeShared } from '../../lib/index.js';
 import { anyStore, NO_STORE } from '../redis/support/store.js';
+import { ModuleRunner } from '../support/module-runner.js';
 import { ROOT } from '../support/processes.js';
 import { type Block, blocksOf, PAGES, textOf } from './pages.js';
 
-const execute = promisify(execFile);
 const FOLDER = join(ROOT, 'out', 'doc-blocks');
 const CONTEXT = pathToFileURL(join(ROOT, 'test/docs/context.mjs')).href;
-const TIMEOUT = 240_000;
 
 /** Files that docs/recipes.md shows. Some need packages that only test:frameworks installs. */
 const RECIPES = new Set(
@@ -55,24 +52,28 @@ async function moduleOf(block: Block): Promise<string> {
   for (const [name, own] of sharedTables(block)) code = code.replaceAll(`'${name}'`, `'${own}'`);
   const text = code.startsWith('{') ? `(${code});` : code;
   const loader = language === 'ts' ? 'ts' : 'js';
-  const transformed = await transform(text, { loader, format: 'esm', target: 'node20' });
-  // Then what runs on, such as servers, ends; what fails a moment later is an error too.
-  return `${transformed.code}\nsetTimeout(() => process.exit(0), 100);\n`;
+  return (await transform(text, { loader, format: 'esm', target: 'node20' })).code;
 }
 
 describe('the code in', () => {
   let store: Awaited<ReturnType<typeof anyStore>> | undefined;
+  let runner: ModuleRunner;
 
   beforeAll(async () => {
     rmSync(FOLDER, { recursive: true, force: true });
     mkdirSync(FOLDER, { recursive: true });
     if (NO_STORE === false) store = await anyStore();
+    runner = ModuleRunner.start(store && { REDIS_URL: store.url }, CONTEXT);
   });
-  afterAll(() => store?.close());
+  afterAll(() => {
+    runner.end();
+    for (const block of blocks) for (const own of sharedTables(block).values()) removeShared(own);
+    store?.close();
+  });
 
   const runnable = blocks.filter((block) => NO_STORE === false || !needsStore(block));
 
-  test.concurrent.each(runnable.map((block) => [block.page, block.line, block] as const))(
+  test.each(runnable.map((block) => [block.page, block.line, block] as const))(
     '%s, line %i, runs',
     async (page, line, block) => {
       const name = `${page.replace(/\W+/g, '-')}-${line}`;
@@ -81,19 +82,8 @@ describe('the code in', () => {
       mkdirSync(folder);
       const file = join(folder, 'block.mjs');
       writeFileSync(file, await moduleOf(block));
-      const env = {
-        ...process.env,
-        RELAY_LIMITER_PAGE: isFastify(block) ? `${page}#fastify` : page,
-        ...(store !== undefined && { REDIS_URL: store.url }),
-      };
-      const args = ['--import', CONTEXT, file];
-      const options = { cwd: folder, env, timeout: TIMEOUT };
-      try {
-        const { stderr } = await execute(process.execPath, args, options);
-        expect(stderr).toBe('');
-      } finally {
-        for (const own of sharedTables(block).values()) removeShared(own);
-      }
+      const surroundings = isFastify(block) ? `${page}#fastify` : page;
+      expect(await runner.run({ file, folder, surroundings })).toEqual([]);
     },
   );
 });

@@ -1,10 +1,11 @@
-// Loaded before a block of the documents: what surrounds a fragment in a reader's program, as globals, and a machine on which
-// every port is free. A block that declares or imports a name uses its own. `RELAY_LIMITER_PAGE` names the page.
+// What surrounds a fragment of a document in a reader's program, as globals, and a machine on which every port is free. A
+// block that declares or imports a name uses its own.
 
 import { readFile, writeFile } from 'node:fs/promises';
 import { Server } from 'node:net';
 import express from 'express';
 import Fastify from 'fastify';
+import promClient from 'prom-client';
 import * as core from 'relay-limiter';
 import * as address from 'relay-limiter/address';
 import * as client from 'relay-limiter/client';
@@ -26,16 +27,14 @@ Server.prototype.listen = function (_port, ...rest) {
   return listen.call(this, { port: 0, host: '127.0.0.1' }, callback);
 };
 
-// No request leaves the machine.
-globalThis.fetch = async () => new Response('{"title":"an answer"}', { status: 200 });
-
-Object.assign(
-  globalThis,
-  ...[core, address, client, headers, metrics, net, persist, websocket, ws, fetchLimit, http],
-);
 const handler = (_request, response) => response.end('here you are');
 const { RateLimiter } = core;
-Object.assign(globalThis, {
+
+const ofAllPages = () => ({
+  // No request leaves the machine.
+  fetch: async () => new Response('{"title":"an answer"}', { status: 200 }),
+  ...{ ...core, ...address, ...client, ...headers, ...metrics, ...net, ...persist, ...websocket },
+  ...{ ...ws, ...fetchLimit, ...http },
   ...{ login: handler, upload: handler, health: handler, notFound: handler },
   ...{ handle() {}, readFile, writeFile, watchFile() {} },
   ...{ address: '192.0.2.7', peer: 'alice', path: 'state.json', key: undefined, cert: undefined },
@@ -86,8 +85,8 @@ const OF_PAGES = {
     server: new WebSocketServer({ port: 0 })._server,
     guard: websocket.guardWebSockets({ connections: { maxPerAddress: 20 } }),
   }),
-  'docs/observability.md': async () => ({
-    client: (await import('prom-client')).default,
+  'docs/observability.md': () => ({
+    client: promClient,
     server: new WebSocketServer({ port: 0 }),
     fastify: Fastify(),
     dashboard: createDashboard({ limiters: { messages: new RateLimiter() } }),
@@ -109,8 +108,17 @@ async function storeContext() {
   return { client: await createClient({ url }).connect() };
 }
 
-const page = process.env.RELAY_LIMITER_PAGE ?? '';
-if (page === 'README.md' || page === 'docs/fleet.md') {
-  Object.assign(globalThis, await storeContext());
+const PAGES_WITH_STORE = ['README.md', 'docs/fleet.md'];
+const before = Object.getOwnPropertyDescriptors(globalThis);
+
+/** Sets the globals that fragments of a page find. `page` ends with "#fastify" for those about the Fastify plugin. */
+export default async function surround(page) {
+  for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(globalThis))) {
+    if (name in before) Object.defineProperty(globalThis, name, before[name]);
+    else if (property.configurable) delete globalThis[name];
+  }
+  promClient.register.clear();
+  Object.assign(globalThis, ofAllPages());
+  if (PAGES_WITH_STORE.includes(page)) Object.assign(globalThis, await storeContext());
+  Object.assign(globalThis, await OF_PAGES[page]?.());
 }
-Object.assign(globalThis, await OF_PAGES[page]?.());

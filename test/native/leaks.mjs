@@ -16,8 +16,8 @@ import {
 } from 'relay-limiter';
 import { selectEngine } from '../../dist/engine/select.js';
 
-const THREADS = 6;
-const ROUNDS = 10;
+const THREADS = 3;
+const ROUNDS = 3;
 const PEERS = 1500;
 
 let now = 0;

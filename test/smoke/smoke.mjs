@@ -65,9 +65,10 @@ function tracesAreRepeated() {
   return operations;
 }
 
-/** Several at once, and this thread beside them: each loads the engine for itself. */
+/** Two at once, and this thread beside them: each loads the engine for itself. */
 async function workersDoTheSame() {
-  const workers = traces.map(
+  const files = traces.slice(0, 2);
+  const workers = files.map(
     (file) => new Worker(new URL('worker.mjs', import.meta.url), { workerData: { engine, file } }),
   );
   const here = new library.RateLimiter({ engine, rateLimit: 1e-6, burstLimit: 1 });
@@ -80,7 +81,7 @@ async function workersDoTheSame() {
       }),
   );
   for (const [index, operations] of (await Promise.all(answers)).entries()) {
-    assert.equal(operations, readTrace(traces[index]).operations.length);
+    assert.equal(operations, readTrace(files[index]).operations.length);
   }
   await Promise.all(workers.map((worker) => worker.terminate()));
   assert.equal(here.check('peer')[0], 'delay');
