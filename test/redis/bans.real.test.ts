@@ -188,6 +188,19 @@ describe.skipIf(NO_SERVER)('SharedBans', () => {
     await expect.poll(() => b.isBanned('p')).toBe(true);
   });
 
+  it.each(['index', 'states'])('sends bans again to a store that evicts their %s', async (what) => {
+    const client = await admin();
+    const a = await bans(`evicts-${what}`);
+    a.ban('p', 600);
+    await expect.poll(() => a.getStats().waiting).toBe(0);
+    await client.del(`evicts-${what}:{bans}${what === 'index' ? '' : '#peers'}`);
+    // A change shows the loss at once; otherwise the next look does, within five seconds.
+    a.ban('q', 600);
+    const b = await bans(`evicts-${what}`);
+    await expect.poll(() => b.isBanned('p')).toBe(true);
+    expect(a.isBanned('p')).toBe(true);
+  });
+
   it('keeps changes that are made while it reads all bans again', async () => {
     const { client, close } = await nodeRedis(ownServer().url);
     closeAfterTest(close);

@@ -155,7 +155,7 @@ for at = 8, #ARGV, 3 do
     expires = math.min(math.max(expires, score, lift + ${LIFT_SECONDS}), now + ${MAX_LIFT_SECONDS})
   end
   expires = math.max(expires, longest, violations > 0 and now + ${LEVEL_SECONDS} or 0)
-  if value ~= (known or '0 0') and expires > now then
+  if expires > now and (value ~= (known or '0 0') or not redis.call('ZSCORE', KEYS[1], id)) then
     set(field, value)
     redis.call('ZADD', KEYS[1], text(expires), id)
     changed[#changed + 1] = '[' .. id .. ',"' .. value .. '"]'

@@ -12,7 +12,7 @@ import {
 } from '../../common/options.js';
 import type { EngineName } from '../../common/types.js';
 import { type Limit, leaseLifetimes } from '../store/limit.js';
-import { readDeadline, readPrefix } from '../store/options.js';
+import { readDeadline, readLeaseSeconds, readPrefix } from '../store/options.js';
 import type { RedisClient } from '../store/redis-client.js';
 import type { ChangeableLimit, LimitChange } from './changeable-limit.js';
 
@@ -113,7 +113,6 @@ const OPTIONS = [
   'clock',
   'engine',
 ];
-const DEFAULT_LEASE_SECONDS = 30;
 
 /** @throws `ERR_LIMITER_OPTION` @internal */
 export function readSharedOptions(options: unknown): SharedLimitConfig {
@@ -122,13 +121,12 @@ export function readSharedOptions(options: unknown): SharedLimitConfig {
   const { client } = given;
   const { engine, clock, maxPeers } = commonOptions(given);
   const deadlineSeconds = readDeadline(given);
-  const leaseSeconds = readLeaseSeconds(given, deadlineSeconds);
   return {
     client: client as RedisClient | undefined,
     mode,
     ...readLimit(given, 10),
     prefix: readPrefix(given),
-    ...leaseLifetimes(leaseSeconds, deadlineSeconds),
+    ...leaseLifetimes(readLeaseSeconds(given, deadlineSeconds), deadlineSeconds),
     deadlineSeconds,
     onStoreFailure: readChoice(given, 'onStoreFailure', POLICIES),
     nodes: readNodes(given),
@@ -155,14 +153,6 @@ function readLimit(given: Given, defaultRate: number): ChangeableLimit {
     burstLimit: burst(given, 'burstLimit', tenSeconds),
     disconnectThreshold: countOrNull(given, 'disconnectThreshold'),
   };
-}
-
-/** A lease counts from its request, so one that is shorter than the reply may take ends before it arrives. */
-export function readLeaseSeconds(given: Given, deadlineSeconds: number): number {
-  const seconds = positive(given, 'leaseSeconds', DEFAULT_LEASE_SECONDS);
-  if (given['leaseSeconds'] === undefined || seconds >= 2 * deadlineSeconds) return seconds;
-  const accepted = `at least twice deadlineSeconds, ${2 * deadlineSeconds}`;
-  throw invalidValue('ERR_LIMITER_OPTION', 'leaseSeconds', seconds, accepted);
 }
 
 export function readNodes(given: Given): number {

@@ -11,7 +11,7 @@ import { invalidValue } from '../../common/errors.js';
 import { positive, readOptions } from '../../common/options.js';
 import type { FailurePolicy } from '../limit/options.js';
 import { readChoice, readNodes } from '../limit/options.js';
-import { readPrefix } from '../store/options.js';
+import { readLeaseSeconds, readPrefix } from '../store/options.js';
 import type { RedisClient } from '../store/redis-client.js';
 import type { QuotaCall } from './quota-script.js';
 
@@ -168,12 +168,4 @@ function readName({ name }: Given): string {
   if (typeof name === 'string' && /^[^{}]{1,100}$/.test(name)) return name;
   const accepted = 'a string of 1 to 100 characters without braces';
   throw invalidValue('ERR_LIMITER_OPTION', 'name', name, accepted);
-}
-
-function readLeaseSeconds(given: Given, deadlineSeconds: number): number | undefined {
-  if (given['leaseSeconds'] === undefined) return undefined;
-  const seconds = positive(given, 'leaseSeconds');
-  if (seconds >= 2 * deadlineSeconds) return seconds;
-  const accepted = `at least twice deadlineSeconds, ${2 * deadlineSeconds}`;
-  throw invalidValue('ERR_LIMITER_OPTION', 'leaseSeconds', seconds, accepted);
 }

@@ -6,9 +6,9 @@ import { compile, type RuleBook, readSections } from '../../rules/compile.js';
 import { readScopes, type ScopeSpec } from '../../rules/sections.js';
 import type { RuleBan, RuleLimiterOptions } from '../../rules/types.js';
 import type { FailurePolicy } from '../limit/options.js';
-import { POLICIES, readChoice, readLeaseSeconds, readNodes } from '../limit/options.js';
+import { POLICIES, readChoice, readNodes } from '../limit/options.js';
 import { leaseLifetimes } from '../store/limit.js';
-import { readDeadline, readPrefix } from '../store/options.js';
+import { readDeadline, readLeaseSeconds, readPrefix } from '../store/options.js';
 import type { RedisClient } from '../store/redis-client.js';
 
 /**

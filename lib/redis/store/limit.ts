@@ -16,6 +16,7 @@ export const LEASED_SHARE = 0.5;
 export const FIRST_SPARE = 0.5;
 
 const SHORT_LEASE_SECONDS = 0.5;
+const DEFAULT_LEASE_SECONDS = 30;
 /** Seconds for which violations are kept after the last check. */
 const VIOLATIONS_SECONDS = 3600;
 /** A key is kept this much longer than it is needed. Longer than the error of any clock or timer. */
@@ -25,15 +26,15 @@ const MAX_TTL_MS = 1e14;
 export const RENEWAL_SECONDS = 8;
 
 /**
- * The lifetimes of leases: at least twice the deadline. A lifetime starts when the lease is requested, so a shorter
+ * The lifetimes of leases, by default 30 seconds: at least twice the deadline. A lifetime starts when the lease is requested, so a shorter
  * lease could end before its reply arrives, or before a check is repeated one deadline later, as its DELAY says.
  */
 export function leaseLifetimes(
-  leaseSeconds: number,
+  leaseSeconds: number | undefined,
   deadlineSeconds: number,
 ): Pick<Limit, 'leaseSeconds' | 'shortLeaseSeconds'> {
   const least = Math.min(2 * deadlineSeconds, Number.MAX_VALUE);
-  const long = Math.max(leaseSeconds, least);
+  const long = Math.max(leaseSeconds ?? DEFAULT_LEASE_SECONDS, least);
   const short = Math.min(Math.max(SHORT_LEASE_SECONDS, least), long);
   return { leaseSeconds: long, shortLeaseSeconds: short };
 }

@@ -22,3 +22,15 @@ export function readPrefix(given: Given): string {
 export function readDeadline(given: Given): number {
   return positive(given, 'deadlineSeconds', DEFAULT_DEADLINE_SECONDS);
 }
+
+/**
+ * Undefined: the default. A lease counts from its request, so one that is shorter than the reply may take ends before it
+ * arrives.
+ */
+export function readLeaseSeconds(given: Given, deadlineSeconds: number): number | undefined {
+  if (given['leaseSeconds'] === undefined) return undefined;
+  const seconds = positive(given, 'leaseSeconds');
+  if (seconds >= 2 * deadlineSeconds) return seconds;
+  const accepted = `at least twice deadlineSeconds, ${2 * deadlineSeconds}`;
+  throw invalidValue('ERR_LIMITER_OPTION', 'leaseSeconds', seconds, accepted);
+}

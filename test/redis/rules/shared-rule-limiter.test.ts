@@ -3,7 +3,7 @@
 
 import { RuleLimiter } from 'relay-limiter';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { SharedRuleLimiter } from '../../../lib/redis/index.js';
+import { SharedRuleLimiter } from '../../../lib/redis/index.js';
 import type { RuleBan } from '../../../lib/rules/types.js';
 import { codeOf } from '../../support/limiters.js';
 import { type RuleOptions, RuleWorld } from '../support/rule-world.js';
@@ -285,6 +285,23 @@ describe.each(['leased', 'strict'] as const)('SharedRuleLimiter in mode %s', (mo
     await run(update);
     expect(await spendAll(first(), PEER)).toBe(25);
     expect(Object.keys(first().getStats().rules)).toEqual(['messages', 'more']);
+  });
+});
+
+describe('SharedRuleLimiter', () => {
+  it.each<[string, object]>([
+    ['no client', { client: undefined }],
+    ['leases that end before the reply', { leaseSeconds: 0.9, deadlineSeconds: 0.5 }],
+    ['an unknown mode', { mode: 'local' }],
+    ['an unknown policy', { onStoreFailure: 'panic' }],
+    ['an infinite deadline', { deadlineSeconds: Infinity }],
+    ['a prefix with braces', { prefix: 'a{b}' }],
+    ['no processes', { nodes: 0 }],
+    ['an unknown option', { cleanup: true }],
+  ])('refuses %s', (_, wrong) => {
+    const client = { eval() {}, evalSha() {}, connect() {}, on() {}, off() {} };
+    const make = () => new SharedRuleLimiter({ client, ...TWO_RULES, ...wrong });
+    expect(codeOf(make)).toBe('ERR_LIMITER_OPTION');
   });
 });
 
