@@ -1,5 +1,5 @@
-// A process that takes what its SharedPolicyLimiter allows: by tryAcquire, and then it reports when, by the machine's clock;
-// or by requests to a server, with limitFetch or with the interceptor of undici.
+// A process that takes what its SharedPolicyLimiter allows: by tryAcquire, and then it reports between which times of the
+// machine's clock; or by requests to a server, with limitFetch or with the interceptor of undici.
 
 import { createClient } from 'redis';
 import { limitFetch, limitInterceptor } from 'relay-limiter/client';
@@ -25,8 +25,12 @@ const seconds = () => {
   return whole + nano / 1e9;
 };
 const keepTaking = () => {
-  // tryAcquire is synchronous, so this is the moment of the take.
-  while (limiter.tryAcquire()) process.send({ at: seconds() });
+  for (;;) {
+    const after = seconds();
+    if (!limiter.tryAcquire()) break;
+    // The system may have stopped the process meanwhile.
+    process.send({ take: { after, before: seconds() } });
+  }
   setTimeout(keepTaking, 1);
 };
 const keepSending = async () => {
