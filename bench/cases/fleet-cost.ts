@@ -68,7 +68,8 @@ const newcomers: Case = {
   surroundings: redisServer,
   async prepare(contestant, size) {
     const client = new Redis(process.env['BENCH_REDIS_URL'] ?? '');
-    const check = checkOf(contestant, client, 'once');
+    // Keys of their own, of the same length.
+    const check = checkOf(contestant, client, `once${CONTESTANTS.indexOf(contestant as 'leased')}`);
     // Loads the script.
     await check('warm');
     let round = 0;
@@ -77,7 +78,7 @@ const newcomers: Case = {
       const [micros, calls] = await evalCost(client);
       const bytes = await usedBytes(client);
       const before = performance.now();
-      await checkAll(check, (n) => `${round}-${n}`, size);
+      await checkAll(check, (n) => `10.${round}.${n >> 8}.${n & 255}`, size);
       const ns = ((performance.now() - before) / size) * 1e6;
       const [microsNow, callsNow] = await evalCost(client);
       const grown = (await usedBytes(client)) - bytes;

@@ -17,6 +17,7 @@ const LEASED = 'leased';
 
 const PEERS = 1_000;
 const CHECKS = 6_000;
+const DEADLINE_SECONDS = 10;
 /**
  * Numbers of concurrent checks. There are several, because a client writes all requests of one turn to the socket
  * together, and their number decides whether client and server work at the same time or one after the other.
@@ -95,7 +96,12 @@ async function checkOf<Name extends keyof Clients>(
 ): Promise<LaterCheck> {
   if (contestant === ALONE) return alone(name, client);
   if (contestant === STRICT) {
-    const shared = new SharedRateLimiter({ client, mode: 'strict', deadlineSeconds: 10, ...LIMIT });
+    const shared = new SharedRateLimiter({
+      client,
+      mode: 'strict',
+      deadlineSeconds: DEADLINE_SECONDS,
+      ...LIMIT,
+    });
     return async (key) => (await shared.checkAsync(key))[0] === 'allow';
   }
   const useRedisPackage = name === 'node-redis';
@@ -107,17 +113,23 @@ async function checkOf<Name extends keyof Clients>(
 /** Makes only the store call of a check in mode `strict`. */
 async function alone(name: keyof Clients, client: Clients[keyof Clients]): Promise<LaterCheck> {
   const sha = await shaOfStrict(name, client);
-  // As long as a check's arguments: a deadline in the year 2255.
-  const args = ['9000000000.123456'];
+  // As a check's argument: until when it may be executed.
+  let args: string[] = [];
+  let calls = 0;
+  const argsNow = () => {
+    if (calls % 1000 === 0) args = [String(Math.floor(Date.now() / 1000 + DEADLINE_SECONDS + 1.5))];
+    calls += 1;
+    return args;
+  };
   if (name === 'ioredis') {
     const redis = client as Redis;
-    return async (key) => Number(await redis.evalsha(sha, 1, `al{10}${key}`, ...args)) > 0;
+    return async (key) => Number(await redis.evalsha(sha, 1, `al{10}${key}`, ...argsNow())) > 0;
   }
   const redis = client as Clients['node-redis'];
   return async (key) => {
     const reply = await redis.evalSha(sha, {
       keys: [`al{10}${key}`],
-      arguments: args,
+      arguments: argsNow(),
     });
     return Number(reply) > 0;
   };
@@ -139,7 +151,7 @@ async function shaOfStrict(name: keyof Clients, client: Clients[keyof Clients]):
   const shared = new SharedRateLimiter({
     client: watched,
     mode: 'strict',
-    deadlineSeconds: 10,
+    deadlineSeconds: DEADLINE_SECONDS,
     ...LIMIT,
   });
   // The first check also loads the script.

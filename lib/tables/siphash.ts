@@ -36,7 +36,8 @@ function sipHashNarrow(text: string, secret: Uint32Array): Words {
   const { length } = text;
   const end = length - (length % 8);
   for (let i = 0; i < end; i += 8) addWord(bytesAt(text, i), bytesAt(text, i + 4), 1);
-  return finish(bytesAt(text, end), bytesAt(text, end + 4) | (length << 24), 1, 3);
+  addWord(bytesAt(text, end), bytesAt(text, end + 4) | (length << 24), 1);
+  return finish(3);
 }
 
 /** Four units of one byte each, with zeros behind the end of the text. */
@@ -55,6 +56,19 @@ export function sipHash128(
   wordRounds = 1,
   finalRounds = 3,
 ): Words {
+  addText(text, secret, wordRounds);
+  return finish(finalRounds);
+}
+
+/** The first 53 bits of such a hash, as an integer: in two thirds of the time, and it creates no array. */
+export function sipHash53(text: string, secret: Uint32Array): number {
+  addText(text, secret, 1);
+  v[V2] = (v[V2] as number) ^ 0xee;
+  rounds(3);
+  return folded(0) + (folded(1) & 0x1fffff) * 2 ** 32;
+}
+
+function addText(text: string, secret: Uint32Array, wordRounds: number): void {
   start(secret, WIDE);
   const { length } = text;
   const end = length - (length % 4);
@@ -62,12 +76,11 @@ export function sipHash128(
   // The last word: the remaining units, and in its highest byte the number of bytes.
   const low = end < length ? pairAt(text, end) : 0;
   const high = end + 2 < length ? text.charCodeAt(end + 2) : 0;
-  return finish(low, high | (length << 25), wordRounds, finalRounds);
+  addWord(low, high | (length << 25), wordRounds);
 }
 
-/** Adds the last word, which has the number of bytes in its highest byte, and finalizes the hash. */
-function finish(low: number, high: number, wordRounds: number, finalRounds: number): Words {
-  addWord(low, high, wordRounds);
+/** Finalizes the hash, after the last word, which has the number of bytes in its highest byte. */
+function finish(finalRounds: number): Words {
   v[V2] = (v[V2] as number) ^ 0xee;
   rounds(finalRounds);
   const first = folded(0);

@@ -3,7 +3,7 @@
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
 import { SharedBans, SharedRateLimiter } from 'relay-limiter/redis';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { BadNetwork } from '../../out/soak/fleet/bad-network.js';
 import { closeAfterTest, ownServer, withServer } from './support/bans.js';
 import { NO_DEADLINE, NO_SERVER } from './support/store.js';
@@ -97,5 +97,25 @@ describe.skipIf(NO_SERVER)('an ioredis client with enableOfflineQueue: false', (
     const verdicts = [];
     for (let n = 0; n < 4; n += 1) verdicts.push(await limiters[n % 2]?.checkAsync('peer'));
     expect(verdicts.map((verdict) => verdict?.[0])).toEqual(['allow', 'allow', 'allow', 'delay']);
+  });
+});
+
+describe.skipIf(NO_SERVER)('a client of ioredis', () => {
+  withServer();
+
+  it('writes the checks of one turn of the event loop together', async () => {
+    const client = new Redis({ port: ownServer().port });
+    closeAfterTest(() => client.disconnect());
+    const options = { client, mode: 'strict', rateLimit: 1, burstLimit: 100 } as const;
+    const limiter = new SharedRateLimiter({ ...options, ...NO_DEADLINE });
+    closeAfterTest(() => limiter.close());
+    await limiter.checkAsync('peer');
+    const one = vi.spyOn(client.stream, '_write');
+    const several = vi.spyOn(client.stream, '_writev' as '_write');
+    const checks = Promise.all(Array.from({ length: 50 }, () => limiter.checkAsync('peer')));
+    await new Promise((resolve) => setImmediate(resolve));
+    // And perhaps a heartbeat.
+    expect(one.mock.calls.length + several.mock.calls.length).toBeLessThan(5);
+    expect((await checks).map(([action]) => action)).toEqual(Array(50).fill('allow'));
   });
 });

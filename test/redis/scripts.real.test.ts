@@ -7,13 +7,21 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { CHANGE, PAGE, VERSION } from '../../lib/redis/bans/ban-scripts.js';
 import { createStoreClient } from '../../lib/redis/store/client.js';
 import type { Limit } from '../../lib/redis/store/limit.js';
-import { createScript, type ScriptName } from '../../lib/redis/store/limit-scripts.js';
+import {
+  createScript,
+  type ScriptClock,
+  type ScriptName,
+} from '../../lib/redis/store/limit-scripts.js';
 import { SimulatedBans } from './support/simulated-bans.js';
 import { SimulatedStore } from './support/simulated-store.js';
 import { mappingClient, NO_STORE, PREFIX, storeOfTests } from './support/store.js';
 
 // The test passes the time, in microseconds, as the last argument.
-const CLOCK = 'local micros = tonumber(ARGV[#ARGV])\nlocal now = micros / 1000000';
+const CLOCK: ScriptClock = {
+  read: 'local micros = tonumber(ARGV[#ARGV])\nlocal now = micros / 1000000',
+  left: (_, expires) => `math.ceil(((${expires}) * 1000 - ARGV[#ARGV]) / 1000)`,
+  expire: (key, expires) => `redis.call('PEXPIRE', ${key}, math.ceil(${expires} - micros / 1000))`,
+};
 const NEVER_LATE = '1e300';
 const LETTERS = { allow: 'a', delay: 'w', disconnect: 'd' } as const;
 const NO_LEASES = { leaseSeconds: 1, shortLeaseSeconds: 0.5 };
@@ -52,6 +60,8 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
   const rounded = (seconds: number) => Math.round(seconds * 1e6) / 1e6;
 
   it('return verdicts that are bit-identical to those of RateLimiter', async () => {
+    // A check of a known peer uses the store's time in whole milliseconds.
+    const rounded = (seconds: number) => Math.round(seconds * 1000) / 1000;
     await fc.assert(
       fc.asyncProperty(
         anyLimit,
@@ -68,8 +78,9 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
           for (const { step, cost } of checks) {
             now = rounded(now + step);
             const key = `strict-${keys}`;
-            replies.push(await run('strict', limit, key, [NEVER_LATE, String(cost)], now));
-            replies.push(await run('read', limit, key, [NEVER_LATE], now));
+            const latest = String(now + 1);
+            replies.push(await run('strict', limit, key, [latest, String(cost)], now));
+            replies.push(await run('read', limit, key, [latest], now));
             const [action] = local.check('p', cost);
             const tokens = local.getTokens('p');
             verdicts.push(action === 'allow' ? Math.floor(tokens) : [LETTERS[action], tokens]);
@@ -114,7 +125,11 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
   const anyCall = fc.record({
     step: anyStep,
     outage: anyOutage,
-    isLate: fc.integer({ min: 0, max: 19 }).map((n) => n === 0),
+    latest: fc.oneof(
+      { weight: 10, arbitrary: fc.constant(1) },
+      { weight: 9, arbitrary: fc.constant(1e300) },
+      { weight: 1, arbitrary: fc.constant(-1) },
+    ),
     call: fc.oneof(
       fc.record({ name: fc.constantFrom('strict', 'first'), rest: fc.tuple(anyCost) }),
       fc.record({ name: fc.constant('read' as const), rest: fc.constant([]) }),
@@ -151,15 +166,14 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
           let now = 1.7e9;
           const simulated = new SimulatedStore(limit, () => now);
           keys += 1;
-          for (const { step, outage, isLate, call } of calls) {
+          for (const { step, outage, latest, call } of calls) {
             now = rounded(now + step);
             let rest = '';
             if (outage !== undefined) {
               const { ago, lost, emptyUntil, halfUntil, back } = outage;
               rest = ` ${now - ago} ${lost} ${now + emptyUntil} ${now + halfUntil} ${back}`;
             }
-            const latest = isLate ? String(now - 1) : NEVER_LATE;
-            const args = [`${latest}${rest}`, ...call.rest.map(String)];
+            const args = [`${now + latest}${rest}`, ...call.rest.map(String)];
             const reply = await run(call.name, limit, `lease-${keys}`, args, now);
             expect(numbers(reply)).toEqual(numbers(simulated.run(call.name, ['p'], args, now)));
           }
@@ -316,7 +330,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     await expectTtl('bad', 3609);
   });
 
-  it('renew the time to live of a steady peer once in each eight seconds', async () => {
+  it('renew the time to live of a steady peer once in eight seconds', async () => {
     const limit = { rateLimit: 1, burstLimit: 1000, disconnectThreshold: null, ...NO_LEASES };
     const key = `${PREFIX}:renewed`;
     const ttls: number[] = [];
@@ -327,7 +341,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     };
     const start = 1.6e9;
     // The first check, the first of a steady peer, one within the eight seconds, and one after them.
-    for (const now of [start, start + 1, start + 7.9, start + 8]) await check(now);
+    for (const now of [start, start + 1, start + 8.9, start + 9.1]) await check(now);
     const [first, second, third, fourth] = ttls as [number, number, number, number];
     expect(first).toBeLessThanOrEqual(1_002_000);
     expect(second).toBeGreaterThan(1_002_000);
@@ -346,6 +360,43 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     }
     // In hundreds: 102, 110, and 1,010 seconds.
     expect(seconds).toEqual([1, 1, 10, 10, 10]);
+  });
+
+  it('tell the time by what a key has to live, and refill nothing twice if that was changed', async () => {
+    const limit = { rateLimit: 100, burstLimit: 100, disconnectThreshold: null, ...NO_LEASES };
+    const { text } = createScript('strict', limit, 'run');
+    const seconds = async () => {
+      const [whole, micros] = (await real.client.sendCommand(['TIME'])) as [string, string];
+      return Number(whole) + Number(micros) / 1e6;
+    };
+    /** Checks a peer until it is refused, some times; returns what it was allowed above its rate. */
+    const excessOf = async (key: string, rounds: number) => {
+      const start = await seconds();
+      let allowed = 0;
+      for (let refused = 0; refused < rounds; ) {
+        const args = [String((await seconds()) + 1)];
+        const reply = await real.client.eval(text, { keys: [key], arguments: args });
+        if (typeof reply === 'number') allowed += 1;
+        else refused += 1;
+      }
+      return allowed - limit.rateLimit * ((await seconds()) - start);
+    };
+    const excess: number[] = [];
+    for (const milliseconds of [0, -400, 400, 3_600_000]) {
+      const key = `${PREFIX}:moved${milliseconds}`;
+      for (let n = 0; n < 2; n += 1) await excessOf(key, 1);
+      await real.client.pExpire(key, (await real.client.pTTL(key)) + milliseconds);
+      excess.push(await excessOf(key, 20));
+    }
+    const key = `${PREFIX}:persisted`;
+    for (let n = 0; n < 2; n += 1) await excessOf(key, 1);
+    await real.client.persist(key);
+    excess.push(await excessOf(key, 20));
+    // What was left of the burst, and once the milliseconds by which the time to live became shorter.
+    const [same, shorter, ...others] = excess as [number, number, ...number[]];
+    expect(same).toBeLessThan(2);
+    expect(shorter).toBeLessThan(42);
+    for (const other of others) expect(other).toBeLessThan(2);
   });
 
   it('keep what a peer that comes once costs as one integer', async () => {

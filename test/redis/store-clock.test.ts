@@ -27,13 +27,13 @@ function createClock(): StoreClock {
 }
 
 describe('StoreClock.argument', () => {
-  it('contains the latest time in the store’s time, at most a 64th of a second old', () => {
+  it('contains the latest time in the store’s time, rounded, at most a 64th of a second old', () => {
     const clock = createClock();
-    expect(argument(clock, 2)).toEqual([AHEAD + 2 + DEADLINE + LATE_SECONDS]);
-    expect(argument(clock, 2.015)).toEqual([AHEAD + 2 + DEADLINE + LATE_SECONDS]);
-    expect(argument(clock, 2.016)).toEqual([AHEAD + 2.016 + DEADLINE + LATE_SECONDS]);
+    expect(argument(clock, 1.995)).toEqual([AHEAD + 3]);
+    expect(argument(clock, 2.01)).toEqual([AHEAD + 3]);
+    expect(argument(clock, 2.011)).toEqual([AHEAD + 4]);
     clock.synchronize(5000, 2.017, 2.017);
-    expect(argument(clock, 2.017)).toEqual([5000 + DEADLINE + LATE_SECONDS]);
+    expect(argument(clock, 2.017)).toEqual([Math.floor(5000 + DEADLINE + LATE_SECONDS)]);
   });
 
   it('describes an outage at once, and until every bucket from before it is full', () => {
@@ -73,7 +73,8 @@ describe('StoreClock.argument', () => {
     // Sent at 9.9 and answered at 10: the clock was set back by 600 s, or up to 0.1 s more.
     clock.synchronize(AHEAD + 10 - 600, 9.9, 10);
     const [latest, since, lost, , , setBack] = argument(clock, 10);
-    expect([latest, since, lost]).toEqual([AHEAD - 590 + DEADLINE + LATE_SECONDS, AHEAD - 590, 7]);
+    const latestNow = Math.floor(AHEAD - 590 + DEADLINE + LATE_SECONDS);
+    expect([latest, since, lost]).toEqual([latestNow, AHEAD - 590, 7]);
     expect(setBack).toBeCloseTo(599.9);
     expect(argument(clock, 10 + 601.5)).toHaveLength(1);
     // Drift, and messages that take different times, are no step.

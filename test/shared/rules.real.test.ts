@@ -35,11 +35,6 @@ const KEYS = ['a', 'b', 'c'].flatMap((connection) =>
   ['x', 'y', 'z'].map((account): Keys => ({ connection, account })),
 );
 
-const KINDS: [name: string, members: () => Promise<Member>[]][] = [
-  ['separate processes', () => [Member.process(), Member.process()]],
-  ['processes and threads', () => [Member.process(), Member.clusterWorker(), Member.thread()]],
-];
-
 const members: Member[] = [];
 let name = '';
 afterEach(async () => {
@@ -54,7 +49,9 @@ async function join(member: Promise<Member>, options: object = {}): Promise<Memb
   return joined;
 }
 
-describe.runIf(TESTS_NATIVE).each(KINDS)('RuleLimiters with one table in %s', (_, start) => {
+describe.runIf(TESTS_NATIVE)('RuleLimiters with one table in processes and threads', () => {
+  const start = () => [Member.process(), Member.clusterWorker(), Member.thread()];
+
   test('admit together what each rule would alone', async () => {
     name = newName();
     await Promise.all(start().map((member) => join(member)));

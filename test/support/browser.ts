@@ -19,7 +19,7 @@ const DEFAULT_VIEWPORT = { width: 1280, height: 720 };
  * Starts the browser before the tests of a suite, and ends it after them. A page has its processes, whose start takes longer
  * than most tests: tests use the same, emptied. `prepare` is called once for each.
  */
-export function useBrowser(prepare = async (_page: Page): Promise<void> => {}) {
+export function useBrowser(prepare: (page: Page) => Promise<unknown> = async () => {}) {
   let browser: Browser;
   const free: Page[] = [];
   beforeAll(async () => {

@@ -27,7 +27,12 @@ import type { LimitStore } from './limit-store.js';
 import type { SharedLimitConfig } from './options.js';
 import { RecentPeers } from './recent-peers.js';
 import { RecordKeeper } from './record-keeper.js';
-import { FirstCheck, type Receiver } from './strict-check.js';
+import {
+  type CheckOwner,
+  FirstCheck,
+  type FirstCheckOwner,
+  type Receiver,
+} from './strict-check.js';
 
 /** More than clocks drift apart: a quartz drifts by 1 in 10,000, a clock that is being corrected by 1 in 2,000. */
 const MAX_DRIFT = 0.01;
@@ -48,16 +53,20 @@ export class LeaseManager {
   readonly #requests = new KeyMap<LeaseRequest>();
   /** Peers without a record whose next check is not their first. */
   readonly #recent: RecentPeers;
+  readonly #owner: FirstCheckOwner;
   /** First checks of peers without a reply so far. */
   #firstChecks = 0;
   #onFirstChecksEnd: (() => void) | undefined;
   #closing: Promise<void> | undefined;
   #lastLeaseId = 0;
 
-  constructor(config: SharedLimitConfig, store: LimitStore, records: LeaseRecords) {
+  constructor(config: SharedLimitConfig, owner: CheckOwner, records: LeaseRecords) {
+    const { store, limit, count } = owner;
     this.#config = config;
     this.#store = store;
     this.#records = records;
+    const now = () => this.#clock.readInReply();
+    this.#owner = { store, limit, count, now, firstCheckEnds: () => this.#firstCheckEnds() };
     this.#clock = new ReplyClock(config.clock ?? (() => records.now()));
     this.#returns = new LeaseReturns(store, records, this.#clock);
     this.#recent = new RecentPeers(config.leaseSeconds);
@@ -119,34 +128,43 @@ export class LeaseManager {
   }
 
   /**
-   * Asks the store, and passes on the verdict and the tokens that are left in the bucket if it replies them. The first check
-   * of a peer is one cheap call; a lease is requested from the second on, since many peers come only once.
+   * Asks the store, counts the verdict, and passes it on with the tokens that are left in the bucket if the store replies
+   * them. The first check of a peer is one cheap call; a lease is requested from the second on, since many peers come only
+   * once.
    */
   checkRemotely(key: string, cost: number, receive: Receiver, now = this.#records.now()): void {
-    if (this.#store.isDown(key)) receive(this.#store.fallbackVerdict(key, cost), null);
-    else if (cost > this.#config.burstLimit) receive(this.#refuseForever(key), null);
-    else if (this.#requests.has(key)) this.#awaitLease(key, cost, receive, now);
-    else if (this.#store.isFull(key)) receive(this.#store.overloadVerdict(), null);
-    else if (this.#records.find(key) !== undefined || this.#recent.add(key, now)) {
+    const isRequested = this.#requests.has(key);
+    const verdict = this.#verdictWithoutCall(key, cost, isRequested);
+    if (verdict !== undefined) {
+      this.#owner.count(key, verdict);
+      receive(verdict, null);
+    } else if (isRequested || this.#records.find(key) !== undefined || this.#recent.add(key, now)) {
       this.#awaitLease(key, cost, receive, now);
-    } else this.#checkFirst(key, cost, receive, now);
+    } else {
+      const heldUntil = now + this.#config.shortLeaseSeconds * (1 - MAX_DRIFT);
+      this.#firstChecks += 1;
+      this.#store.call(key, new FirstCheck(this.#owner, key, cost, receive, heldUntil));
+    }
   }
 
-  #checkFirst(key: string, cost: number, receive: Receiver, now: number): void {
-    const heldUntil = now + this.#config.shortLeaseSeconds * (1 - MAX_DRIFT);
-    const target = { store: this.#store, limit: this.#config };
-    const isHeld = () => this.#clock.readInReply() < heldUntil;
-    const ended: Receiver = (result, tokens) => {
-      this.#firstChecks -= 1;
-      if (this.#firstChecks === 0) this.#onFirstChecksEnd?.();
-      receive(result, tokens);
-    };
-    this.#firstChecks += 1;
-    this.#store.call(key, new FirstCheck(target, key, cost, ended, isHeld));
+  #verdictWithoutCall(key: string, cost: number, isRequested: boolean): CheckResult | undefined {
+    if (this.#store.isDown(key)) return this.#store.fallbackVerdict(key, cost);
+    if (cost > this.#config.burstLimit) return this.#refuseForever(key);
+    if (!isRequested && this.#store.isFull(key)) return this.#store.overloadVerdict();
+    return undefined;
+  }
+
+  #firstCheckEnds(): void {
+    this.#firstChecks -= 1;
+    if (this.#firstChecks === 0) this.#onFirstChecksEnd?.();
   }
 
   #awaitLease(key: string, cost: number, receive: Receiver, now: number): void {
-    const check: PendingCheck = new PendingCheck(cost, receive, (wasBlocked) => {
+    const counted = (result: CheckResult) => {
+      this.#owner.count(key, result);
+      receive(result);
+    };
+    const check: PendingCheck = new PendingCheck(cost, counted, (wasBlocked) => {
       return this.#store.lateVerdict(key, cost, check.startedAt, wasBlocked);
     });
     const request = this.#requests.get(key);

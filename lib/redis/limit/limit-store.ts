@@ -5,7 +5,7 @@ import { ALLOWED } from '../../common/check-results.js';
 import { type CheckResult, RateLimitAction } from '../../common/types.js';
 import { createStoreClient, type StoreClient } from '../store/client.js';
 import { Deadlines } from '../store/deadlines.js';
-import { SHARDS, shardOf, storeKey } from '../store/keys.js';
+import { PeerKeys, SHARDS, shardOf } from '../store/keys.js';
 import { createScript, type ScriptName } from '../store/limit-scripts.js';
 import { closedError } from '../store/replies.js';
 import {
@@ -56,6 +56,7 @@ export class LimitStore {
   /** This node's random number, small enough to be exact as a double. */
   readonly nodeId = String(Math.floor(Math.random() * 2 ** 53));
   readonly #config: SharedLimitConfig;
+  readonly #keys: PeerKeys;
   readonly #client: StoreClient;
   readonly #listener: LimitStoreListener;
   readonly #shards: (Shard | undefined)[] = [];
@@ -67,6 +68,7 @@ export class LimitStore {
 
   constructor(config: SharedLimitConfig, listener: LimitStoreListener) {
     this.#config = config;
+    this.#keys = new PeerKeys(config.prefix);
     this.#listener = listener;
     this.#client = createStoreClient(config.client);
     this.deadlines = new Deadlines(config.deadlineSeconds);
@@ -113,7 +115,7 @@ export class LimitStore {
 
   /** The store's key of a peer. */
   keyOf(key: string): string {
-    return storeKey(this.#config.prefix, shardOf(key), key);
+    return this.#keys.of(key);
   }
 
   /** Calls a script for a peer and resolves with its reply. */

@@ -24,7 +24,7 @@ import {
   type SharedRateLimiterOptions,
 } from './options.js';
 import { mergeRefused, RefusedPeers } from './refused-peers.js';
-import { type Receiver, StrictCheck } from './strict-check.js';
+import { type CheckOwner, type Receiver, StrictCheck } from './strict-check.js';
 import type { FleetStats, SharedRateLimiterEvents, SharedStats } from './types.js';
 
 const NO_CALLS = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 } as const;
@@ -55,6 +55,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   readonly #config: SharedLimitConfig;
   readonly #local: RateLimiter | undefined;
   readonly #store: LimitStore | undefined;
+  readonly #owner: CheckOwner | undefined;
   readonly #leases: LeaseManager | undefined;
   readonly #verdicts = { allow: 0, delay: 0, disconnect: 0 };
   readonly #refused: RefusedPeers;
@@ -91,7 +92,12 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
       ownTotals: () => this.#totals(),
     });
     this.#refused = this.#store.fleet.refused;
-    if (records !== undefined) this.#leases = new LeaseManager(config, this.#store, records);
+    this.#owner = {
+      store: this.#store,
+      limit: config,
+      count: (id, result) => void this.#count(id, result),
+    };
+    if (records !== undefined) this.#leases = new LeaseManager(config, this.#owner, records);
   }
 
   /** Tokens per second. */
@@ -353,16 +359,15 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   /** Checks a peer by its id, in modes `leased` and `strict`. */
   #ask(id: string, cost: number, receive: Receiver): void {
     const leases = this.#leases;
-    const counted: Receiver = (result, tokens) => receive(this.#count(id, result), tokens);
     if (leases === undefined) {
-      const store = this.#store as LimitStore;
-      store.call(id, new StrictCheck({ store, limit: this.#config }, id, cost, counted));
+      const owner = this.#owner as CheckOwner;
+      owner.store.call(id, new StrictCheck(owner, id, cost, receive));
       return;
     }
     const now = readOptionalClock(this.#config.clock);
     const known = leases.checkLocally(id, cost, now);
-    if (known === undefined) leases.checkRemotely(id, cost, counted, now);
-    else counted(known);
+    if (known === undefined) leases.checkRemotely(id, cost, receive, now);
+    else receive(this.#count(id, known));
   }
 
   /** Counts the verdict of a peer; `id`: its id, or its key in mode `local`. */

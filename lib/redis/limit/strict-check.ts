@@ -14,28 +14,32 @@ import type { LimitStore } from './limit-store.js';
  */
 export type Receiver = (result: CheckResult, tokens?: number | null) => void;
 
-const NO_ARGS: readonly string[] = [];
+/** What checks of one limiter have in common. */
+export interface CheckOwner {
+  readonly store: LimitStore;
+  readonly limit: Limit;
+  /** Counts the verdict of a peer. */
+  count(key: string, result: CheckResult): void;
+}
 
 /** A call that ends with a verdict, the store's or that of the failure policy. */
 export class StrictCheck extends ScriptCall {
-  protected readonly store: LimitStore;
+  protected readonly owner: CheckOwner;
   protected readonly key: string;
-  protected readonly cost: number;
-  readonly #limit: Limit;
+  readonly #cost: number;
   readonly #receive: Receiver;
 
   constructor(
-    { store, limit }: { store: LimitStore; limit: Limit },
+    owner: CheckOwner,
     key: string,
     cost: number,
     receive: Receiver,
     name: 'strict' | 'first' = 'strict',
   ) {
-    super(name, [store.keyOf(key)], cost === 1 ? NO_ARGS : [String(cost)]);
-    this.store = store;
+    super(name, [owner.store.keyOf(key)], cost === 1 ? [''] : ['', String(cost)]);
+    this.owner = owner;
     this.key = key;
-    this.cost = cost;
-    this.#limit = limit;
+    this.#cost = cost;
     this.#receive = receive;
   }
 
@@ -50,44 +54,63 @@ export class StrictCheck extends ScriptCall {
     const isRefused = letter === 'w' || letter === 'd';
     const tokens = Number((isRefused ? text.slice(1) : text) || Number.NaN);
     if (Number.isNaN(tokens)) this.failed(invalidReplyError());
-    else if (isRefused) this.#receive(this.#refusal(letter, tokens), tokens);
+    else if (isRefused) this.decided(this.#refusal(letter, tokens), tokens);
     else this.allowed(tokens);
   }
 
   override failed(error: Error): void {
-    this.#receive(this.store.fallbackVerdict(this.key, this.cost, error), null);
+    this.decided(this.owner.store.fallbackVerdict(this.key, this.#cost, error), null);
   }
 
   /** The store has allowed the check. */
   protected allowed(tokens: number): void {
-    this.#receive(ALLOWED, tokens);
+    this.decided(ALLOWED, tokens);
+  }
+
+  protected decided(result: CheckResult, tokens: number | null): void {
+    this.owner.count(this.key, result);
+    this.#receive(result, tokens);
   }
 
   #refusal(letter: string, tokens: number): CheckResult {
     if (letter === 'd') return DISCONNECTED;
-    const { rateLimit, burstLimit } = this.#limit;
-    return [RateLimitAction.DELAY, delaySeconds(tokens, this.cost, rateLimit, burstLimit)];
+    const { rateLimit, burstLimit } = this.owner.limit;
+    return [RateLimitAction.DELAY, delaySeconds(tokens, this.#cost, rateLimit, burstLimit)];
   }
+}
+
+/** What first checks at one node have in common. */
+export interface FirstCheckOwner extends CheckOwner {
+  /** The time by which costs are held. */
+  now(): number;
+  /** Called before the verdict of each first check. */
+  firstCheckEnds(): void;
 }
 
 /** The first check of a peer at this node in mode `leased`. The store holds its cost as a short lease. */
 export class FirstCheck extends StrictCheck {
-  readonly #isHeld: () => boolean;
+  declare protected readonly owner: FirstCheckOwner;
+  readonly #heldUntil: number;
 
-  /** `isHeld`: whether the store still holds the cost. Otherwise it refills it, and the check must not be admitted. */
+  /** `heldUntil`: until when the store holds the cost. Then it refills it, and the check must not be admitted. */
   constructor(
-    target: { store: LimitStore; limit: Limit },
+    owner: FirstCheckOwner,
     key: string,
     cost: number,
     receive: Receiver,
-    isHeld: () => boolean,
+    heldUntil: number,
   ) {
-    super(target, key, cost, receive, 'first');
-    this.#isHeld = isHeld;
+    super(owner, key, cost, receive, 'first');
+    this.#heldUntil = heldUntil;
   }
 
   protected override allowed(tokens: number): void {
-    if (this.#isHeld()) super.allowed(tokens);
+    if (this.owner.now() < this.#heldUntil) super.allowed(tokens);
     else this.failed(new OverloadError());
+  }
+
+  protected override decided(result: CheckResult, tokens: number | null): void {
+    this.owner.firstCheckEnds();
+    super.decided(result, tokens);
   }
 }

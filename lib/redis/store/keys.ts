@@ -45,9 +45,28 @@ export function shardOf(id: string): number {
   return (hashOf(id) >>> 16) % SHARDS;
 }
 
+/** The store's keys of peers under a prefix. */
+export class PeerKeys {
+  /** What the keys of each shard begin with. */
+  readonly #beginnings: readonly string[];
+
+  constructor(prefix: string) {
+    this.#beginnings = Array.from({ length: SHARDS }, (_, shard) => `${prefix}{${shard}}`);
+  }
+
+  of(id: string): string {
+    return (this.#beginnings[shardOf(id)] as string) + textOf(id);
+  }
+}
+
 /** The store's key for an id in a shard or another group of keys that must be on one server. */
 export function storeKey(prefix: string, group: number | string, id: string): string {
-  return `${prefix}{${group}}${isName(id) ? escapeName(id) : id}`;
+  return `${prefix}{${group}}${textOf(id)}`;
+}
+
+/** An id as a part of a key. */
+function textOf(id: string): string {
+  return isName(id) ? escapeName(id) : id;
 }
 
 /** A name without what Redis would take for a hash tag. */

@@ -5,11 +5,11 @@
 // both return bit-identical results. Numbers are passed as strings of 17 digits, because the store truncates Lua's
 // numbers to integers.
 //
-// A peer's key holds, packed: a mark with the limit that set the key's time to live, tokens, the time of the last refill,
-// violations, and the peer's leases (the node, the lease's number, its tokens, its end). Tokens and leased tokens together never exceed the burst. The state after the
-// first check of a peer is one integer instead, because a store keeps that without a string: the time in microseconds
-// and the cost in three digits, negative if the cost is held as a short lease. A script refuses a key that holds anything
-// else, and does not change it.
+// A peer's key holds, packed: tokens, the time of the last refill, when the key expires (in milliseconds, plus a mark),
+// violations, and the peer's leases (the node, the lease's number, its tokens, its end). Tokens and leased tokens together
+// never exceed the burst. The state after the first check of a peer is one integer instead, because a store keeps that
+// without a string: the time in microseconds and the cost in three digits, negative if the cost is held as a short lease.
+// A script refuses a key that holds anything else, and does not change it.
 //
 // The first argument of every script is the latest time (the store's) at which the script may be executed. A script
 // that reaches the store later, because it waited in a queue while the store was unreachable, replies `late` and
@@ -22,6 +22,7 @@
 
 import { createHash } from 'node:crypto';
 import { FIRST_SPARE, LEASED_SHARE, type Limit, RENEWAL_SECONDS, ttlMs } from './limit.js';
+import { LATE_SECONDS } from './timing.js';
 
 export type ScriptName = 'strict' | 'first' | 'lease' | 'release' | 'read';
 
@@ -30,10 +31,23 @@ export interface Script {
   readonly sha: string;
 }
 
-/** Lua that sets `micros` and `now` to the server's time, in microseconds and in seconds. */
-const READ_CLOCK = `local time = redis.call('TIME')
+/** How the scripts learn the server's time. Tests replace it. */
+export interface ScriptClock {
+  /** Lua that sets `micros` and `now` to the time, in microseconds and in seconds. */
+  readonly read: string;
+  /** A Lua expression for the milliseconds that a key has to live. `expires`: one for when it expires, in milliseconds. */
+  readonly left: (key: string, expires: string) => string;
+  /** A Lua statement that lets a key expire at such a time. */
+  readonly expire: (key: string, expires: string) => string;
+}
+
+const SERVER_CLOCK: ScriptClock = {
+  read: `local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
-local now = micros / 1000000`;
+local now = micros / 1000000`,
+  left: (key) => `redis.call('PTTL', ${key})`,
+  expire: (key, expires) => `redis.call('PEXPIREAT', ${key}, string.format('%.0f', ${expires}))`,
+};
 
 /** The node of the short leases that hold the costs of first checks. No node has this number. */
 const NO_NODE = 0;
@@ -67,35 +81,37 @@ end
 if now > latest then return {'late', string.format('%.17g', now)} end
 `;
 
-// `key`: the peer's key. `refuse`: the statement for a key that is not ours. `before` is the time of the last refill if
-// the key holds a packed state.
+/** What is added to the time at which a key expires: less than 2 ** 53, and more than any time. */
+const MARK = 46 * 2 ** 47;
+
+// `key`: the peer's key. What it holds is in `state`. `refuse`: the statement for a key that is not ours. `early`: by how
+// much the state's times are later than now.
 const load = (key: string, refuse: string) => `
-local tokens, last, violations, leased, capacity = 0, -1e300, 0, 0, BURST
-local before = last
-local leases, events, tag
-local state = redis.pcall('GET', ${key})
+local tokens, last, expires, violations, leased, capacity = 0, -1e300, 0, 0, 0, BURST
+local leases, events
+local early = 0
 if state then
   local held
   if type(state) == 'table' then ${refuse} end
-  if #state >= 28 then
-    tag, tokens, last, violations = struct.unpack('<c4ddd', state)
-    if string.sub(tag, 1, 2) ~= 'rl' or #state % 32 ~= 28 then ${refuse} end
-    before = last
+  if #state >= 32 then
+    tokens, last, expires, violations = struct.unpack('<dddd', state)
+    expires = expires - ${MARK}
+    if expires < 0 or expires >= ${2 ** 47} or #state % 32 ~= 0 then ${refuse} end
   else
     local sign, at, cost = string.match(state, '^(-?)(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)(%d%d%d)$')
     if not at then ${refuse} end
     tokens, last = math.max(0, BURST - cost), at / 1000000
     if sign == '-' then held = cost + 0 end
+    expires = math.floor(micros / 1000) + LEFT(${key}, math.floor(at / 1000) + FIRST_TTL)
   end
-  local early = 0
   if last > now then
     early = last - now
     if back and back > early then early = back end
     last = last - early
   end
-  if held or #state > 28 then
+  if held or #state > 32 then
     leases, events = {}, {}
-    for at = 29, #state, 32 do
+    for at = 33, #state, 32 do
       local holder, id, amount, ends = struct.unpack('<dddd', state, at)
       leases[#leases + 1] = {holder, id, amount, ends - early}
     end
@@ -132,37 +148,36 @@ if events and events[1] then
 end
 ${REFILL('now')}`;
 
-const LOAD_KEY = load(
-  'KEYS[1]',
-  "return redis.error_reply('WRONGTYPE relay-limiter found a key under its prefix that is not its own')",
-);
-const LOAD = BEGIN + LOAD_KEY;
+const FOREIGN =
+  "return redis.error_reply('WRONGTYPE relay-limiter found a key under its prefix that is not its own')";
+const GET_KEY = "local state = redis.pcall('GET', KEYS[1])\n";
+const LOAD = `
+READ_CLOCK${BEGIN}${GET_KEY}${load('KEYS[1]', FOREIGN)}`;
 
-const PACK = `
-local packed = struct.pack('<c4ddd', TAG, tokens, last, violations)
+// Renews the key's time to live if less than is needed would be left, by RENEWAL_SECONDS more than is needed: so a state
+// that is used all the time is renewed only once in these seconds. It is never shortened: while a limit changes, nodes with
+// the limit before it use the same keys, and leases of either may count on it. The state's own time, by which the fast
+// path of \`strict\` knows the server's time, becomes exact if the state's times were later than now.
+const save = (key: string) => `
+local nowMs, ttl = math.floor(micros / 1000), violations > 0 and OFFENDER_TTL or TTL
+local isRenewed = early > 0 or expires < nowMs + ttl
+if isRenewed then expires = math.max(expires, nowMs + ttl + ${RENEWAL_SECONDS * 1000}) end
+local packed = struct.pack('<dddd', tokens, last, ${MARK} + expires, violations)
 if leases then
   for _, lease in ipairs(leases) do packed = packed .. struct.pack('<dddd', unpack(lease)) end
-end`;
-
-// While a limit changes, nodes with the limit before it use the same keys. They must not shorten the time to live, since
-// leases of the new limit may count on it.
-const SET = (key: string) => `
-local ttl = violations > 0 and OFFENDER_TTL or TTL
-if tag and tag ~= TAG then
-  ttl = string.format('%.0f', math.max(ttl, redis.call('PTTL', ${key})))
 end
-redis.call('SET', ${key}, packed, 'PX', ttl)
+if isRenewed then
+  redis.call('SET', ${key}, packed)
+  EXPIRE(${key}, expires)
+else
+  redis.call('SET', ${key}, packed, 'KEEPTTL')
+end
 `;
-
-const save = (key: string) => PACK + SET(key);
 
 const SAVE = save('KEYS[1]');
 
 // Takes `cost`. Replies the whole tokens that are left, as an integer; or, if they do not suffice, all digits of the
 // tokens behind a letter: `d` for disconnect, `w` for wait. `hold`: statements for an allowed check.
-//
-// An allowed check of a known peer renews the key's time to live only once in RENEWAL_SECONDS, for so much longer: that
-// takes the server half a microsecond. It renews what another limit has set at once.
 const take = (hold: string) => `
 local rest = tokens - cost
 if rest < 0 then
@@ -172,10 +187,7 @@ if rest < 0 then
   return string.format('%s%.17g', verdict, tokens)
 end
 tokens = rest
-${hold}${PACK}
-if now - now % ${RENEWAL_SECONDS} > before or tag ~= TAG then${SET('KEYS[1]')}else
-  redis.call('SET', KEYS[1], packed, 'KEEPTTL')
-end
+${hold}${SAVE}
 return WHOLE(tokens)`;
 
 // ARGV[2]: the cost; without it 1.
@@ -186,18 +198,39 @@ local cost = (ARGV[2] or 1) + 0
 /** Stores the state after a first check as an integer, if the bucket is full and the cost has at most three digits. */
 const first = (sign: '' | '-', condition: string) => `
 if not since and ${condition}cost % 1 == 0 and cost <= FIRST_COST
-  and redis.call('SET', KEYS[1], string.format('${sign}%016.0f%03d', micros, cost), 'PX', FIRST_TTL, 'NX') then
+  and redis.call('SET', KEYS[1], string.format('${sign}%010d%06d%03d', now - now % 1, micros % 1000000, cost),
+    'PX', FIRST_TTL, 'NX') then
   return WHOLE(BURST - cost)
 end
 `;
 
-const STRICT = `${COST}${LOAD}${first('', 'not state and ')}${take('')}`;
+// The fast path of most checks: allowed, of a known peer without leases, without an outage. The state has the time at which
+// the key expires, so what it has to live tells the server's time, in whole milliseconds: the call TIME takes the server
+// longer, and its reply Lua. A time that is not plausible is not used: the key may have another time to live, as after
+// PERSIST, or come from a server with another clock, as after MIGRATE. Nor is one before the last refill.
+const STRICT = `${COST}${GET_KEY}if state and #state == 32 then
+  local key, call, latest = KEYS[1], redis.call, tonumber(ARGV[1])
+  local tokens, last, marked, violations = struct.unpack('<dddd', state)
+  local expires = marked - ${MARK}
+  local left = LEFT(key, expires)
+  local now = (expires - left) / 1000
+  local rest = tokens + (now - last) * RATE
+  if rest > BURST then rest = BURST end
+  rest = rest - cost
+  if rest >= 0 and now >= last and latest and now <= latest and now > latest - PLAUSIBLE
+    and left >= (violations > 0 and OFFENDER_TTL or TTL) then
+    call('SET', key, struct.pack('<dddd', rest, now, marked, violations), 'KEEPTTL')
+    return WHOLE(rest)
+  end
+end
+READ_CLOCK${BEGIN}${load('KEYS[1]', FOREIGN)}${first('', 'not state and ')}${take('')}`;
 
 // A check of a peer that has no lease at the node. Its cost is held as a short lease that nobody returns: a node may
 // admit the check until that ends, so it must not be refilled before. The end of such a lease is fixed when it begins, so
 // that it comes however many first checks follow. It is half a lifetime later than the first of its checks needs: checks
 // within that half add their costs to it, so a peer has at most three of them.
-const FIRST = `${BEGIN}${COST}${first('-', '')}${LOAD_KEY}${take(`
+const FIRST = `
+READ_CLOCK${BEGIN}${COST}${first('-', '')}${GET_KEY}${load('KEYS[1]', FOREIGN)}${take(`
 leases = leases or {}
 local ends = now + SHORT_LIFETIME
 local mine
@@ -257,9 +290,11 @@ return {text(granted), carried, text(tokens), violations, text(lifetime)}`;
 
 // Returns leases of one node (ARGV[2]). For each key three arguments: the number of the node's lease, its unspent tokens,
 // which return to the bucket, and violations to add. A key that is not ours is passed over.
-const RELEASE = `${BEGIN}
+const RELEASE = `
+READ_CLOCK${BEGIN}
 for at, key in ipairs(KEYS) do
   repeat
+    local state = redis.pcall('GET', key)
     ${load('key', 'break')}
     ${mine('ARGV[3 * at + 2]')}
     if mine and leases[mine][2] == tonumber(ARGV[3 * at]) then
@@ -285,25 +320,30 @@ const BODIES: Record<ScriptName, string> = {
 /**
  * The script for one run of a server. After a restart no node's scripts are known to the server, even if other nodes
  * have loaded theirs: so no node mistakes a store that has lost its data for one that has everything.
- * `readClock`: the Lua that sets \`now\`; tests replace it.
  */
 export function createScript(
   name: ScriptName,
   limit: Limit,
   runId: string,
-  readClock = READ_CLOCK,
+  clock = SERVER_CLOCK,
 ): Script {
   // The store replies with 64-bit integers.
   const whole = limit.burstLimit > Number.MAX_SAFE_INTEGER ? 'math.min($1, 2 ^ 53)' : '$1';
-  const body = BODIES[name].replaceAll(/WHOLE\(([^)]*)\)/g, whole);
-  const text = `-- ${runId}\n${readClock}\n${constants(limit)}${body}\n`;
+  const numbers = numbersOf(limit);
+  const body = BODIES[name]
+    .replaceAll(/WHOLE\(([^)]*)\)/g, whole)
+    .replaceAll(/\b[A-Z_]+\b/g, (word) => numbers[word] ?? word)
+    .replace('READ_CLOCK', clock.read)
+    .replaceAll(/LEFT\(([^,]*), (.*)\)$/gm, (_, key, expires) => clock.left(key, expires))
+    .replaceAll(/EXPIRE\(([^,]*), (.*)\)$/gm, (_, key, expires) => clock.expire(key, expires));
+  const text = `-- ${runId}${body}\n`;
   return { text, sha: createHash('sha1').update(text).digest('hex') };
 }
 
-/** The limit's numbers as Lua source. Lua reads them as the same doubles. */
-function constants(limit: Limit): string {
+/** The limit's numbers as Lua source, by their names in the scripts. Lua reads them as the same doubles. */
+function numbersOf(limit: Limit): Readonly<Record<string, string>> {
   const { rateLimit, burstLimit, disconnectThreshold, leaseSeconds } = limit;
-  const values: Record<string, string> = {
+  return {
     RATE: String(rateLimit),
     BURST: String(burstLimit),
     THRESHOLD: disconnectThreshold === null ? 'math.huge' : String(disconnectThreshold),
@@ -311,25 +351,9 @@ function constants(limit: Limit): string {
     SHORT_LIFETIME: String(limit.shortLeaseSeconds),
     LEASED_SHARE: String(LEASED_SHARE),
     FIRST_COST: String(Math.min(Math.floor(burstLimit), 999)),
-    TAG: tagOf(limit),
+    PLAUSIBLE: String(limit.shortLeaseSeconds + LATE_SECONDS),
     FIRST_TTL: `'${ttlMs(limit)}'`,
-    TTL: `'${ttlMs(limit, { spare: RENEWAL_SECONDS })}'`,
-    OFFENDER_TTL: `'${ttlMs(limit, { spare: RENEWAL_SECONDS, isOffender: true })}'`,
+    TTL: String(ttlMs(limit)),
+    OFFENDER_TTL: String(ttlMs(limit, { isOffender: true })),
   };
-  return Object.entries(values)
-    .map(([name, value]) => `local ${name} = ${value}`)
-    .join('\n');
-}
-
-/** The mark of a packed state, as a Lua string: two letters, and two bytes that differ if the time to live does. */
-function tagOf(limit: Limit): string {
-  const [one, other] = createHash('sha1')
-    .update(String(ttlMs(limit)))
-    .digest();
-  return `'rl\\${decimal(one)}\\${decimal(other)}'`;
-}
-
-/** A byte in three digits. */
-function decimal(byte = 0): string {
-  return String(byte).padStart(3, '0');
 }

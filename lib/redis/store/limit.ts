@@ -22,7 +22,7 @@ const VIOLATIONS_SECONDS = 3600;
 /** A key is kept this much longer than it is needed. Longer than the error of any clock or timer. */
 const SPARE_SECONDS = 1;
 const MAX_TTL_MS = 1e14;
-/** A key's time to live is renewed at most once in each span of so many seconds, counted from the epoch. */
+/** A key's time to live is renewed for so many seconds more than needed, and only once less than needed would be left. */
 export const RENEWAL_SECONDS = 8;
 
 /**
@@ -45,10 +45,8 @@ export function maxRefillSeconds(limit: Limit): number {
   return held + limit.burstLimit / limit.rateLimit;
 }
 
-/**
- * Milliseconds for which a peer's key is kept after its last use. `spare`: seconds within which uses need not renew that.
- */
-export function ttlMs(limit: Limit, { spare = 0, isOffender = false } = {}): number {
+/** Milliseconds for which a peer's key is kept after its last use, at least. */
+export function ttlMs(limit: Limit, { isOffender = false } = {}): number {
   const seconds = Math.max(maxRefillSeconds(limit), isOffender ? VIOLATIONS_SECONDS : 0);
-  return Math.min(Math.ceil((seconds + SPARE_SECONDS + spare) * 1000), MAX_TTL_MS);
+  return Math.min(Math.ceil((seconds + SPARE_SECONDS) * 1000), MAX_TTL_MS);
 }

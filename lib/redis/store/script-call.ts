@@ -19,17 +19,17 @@ export class OverloadError extends NoReplyError {
 export abstract class ScriptCall extends Pending {
   readonly name: string;
   readonly keys: string[];
-  /** The script's arguments. The shard writes the first one (see store-clock.ts) before it sends the call. */
+  /** The script's arguments. The shard replaces the first one (see store-clock.ts) before it sends the call. */
   readonly args: string[];
   isSentAgain = false;
   /** Returns the error for `failed` if the deadline passes. @internal */
   onTimeout: ((call: ScriptCall, wasBlocked: boolean) => NoReplyError) | undefined;
 
-  constructor(name: string, keys: string[], args: readonly string[]) {
+  constructor(name: string, keys: string[], args: string[]) {
     super();
     this.name = name;
     this.keys = keys;
-    this.args = ['', ...args];
+    this.args = args;
   }
 
   /** Receives the script's reply. */
@@ -57,7 +57,7 @@ export class CallbackCall extends ScriptCall {
     answered: (reply: unknown) => void,
     failed: (error: Error) => void,
   ) {
-    super(name, keys, args);
+    super(name, keys, ['', ...args]);
     this.#answered = answered;
     this.#failed = failed;
   }

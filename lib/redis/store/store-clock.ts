@@ -43,14 +43,15 @@ export class StoreClock {
   argument(now: number): string {
     // Formatting a number takes as long as the rest of the call, so a text serves for a 64th of a second.
     if (now < this.#argumentEnds) return this.#argument;
-    this.#argumentEnds = now + LATE_SECONDS / 64;
+    this.#argumentEnds = now + 1 / 64;
     const time = this.#timeAt(now);
     if (this.#since !== undefined && time > this.#outageEnds) {
       this.#since = undefined;
       this.#lostTokens = 0;
     }
     if (time > this.#setBackEnds) this.#setBack = 0;
-    const latest = time + this.#deadlineSeconds + LATE_SECONDS;
+    // Whole, since the server takes a tenth of a check's time to read a fraction.
+    const latest = Math.floor(time + this.#deadlineSeconds + LATE_SECONDS);
     const outage =
       this.#since === undefined
         ? NO_OUTAGE

@@ -7,8 +7,8 @@ import { detached } from '../../common/timers.js';
 /** Seconds until the store is tried again while it is down, and until a caller may usefully repeat a check. */
 export const RETRY_SECONDS = 0.25;
 
-/** A call is not executed if it reaches the store later than its deadline plus these seconds. */
-export const LATE_SECONDS = 1;
+/** A call is not executed if it reaches the store later than its deadline plus these seconds, or up to a second less. */
+export const LATE_SECONDS = 1.5;
 
 /** Monotonic seconds. */
 export function nowSeconds(): number {

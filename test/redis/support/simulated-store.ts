@@ -12,6 +12,7 @@ import {
   ttlMs,
 } from '../../../lib/redis/store/limit.js';
 import { createScript, type ScriptName } from '../../../lib/redis/store/limit-scripts.js';
+import { LATE_SECONDS } from '../../../lib/redis/store/timing.js';
 import { CHANGE_VERSION, readVersion, SYNC_VERSION } from '../../../lib/redis/store/version.js';
 import { refill } from '../../../lib/tables/arithmetic.js';
 import { SimulatedVersion } from './simulated-version.js';
@@ -28,9 +29,8 @@ interface Bucket {
   last: number;
   violations: number;
   leases: Lease[];
-  /** When the key expires, and the time to live by which the last limit has set that. */
+  /** When the key expires, in milliseconds. */
   expires: number;
-  ttlMs?: number;
   /** The cost, if the state is that of a first check. */
   firstCost?: number;
 }
@@ -175,7 +175,7 @@ export class SimulatedStore {
   #runUnexpired(name: ScriptName, keys: readonly string[], args: string[]): unknown {
     for (const key of keys) {
       const expires = this.buckets.get(key)?.expires ?? 0;
-      if (expires <= this.#clock()) this.buckets.delete(key);
+      if (expires <= this.#clock() * 1000) this.buckets.delete(key);
     }
     return this.run(name, keys, args);
   }
@@ -183,6 +183,10 @@ export class SimulatedStore {
   /** Runs a script. Keys do not expire here. */
   run(name: ScriptName, keys: readonly string[], args: string[], now = this.#clock()): unknown {
     const [latest = 0, ...outage] = (args[0] as string).split(' ').map(Number);
+    if (name === 'strict' && outage.length === 0) {
+      const tokens = this.#takeFast(keys[0] as string, Number(args[1] ?? 1), now, latest);
+      if (tokens !== undefined) return tokens;
+    }
     if (now > latest) return ['late', text(now)];
     const rest = args.slice(1).map(Number);
     if (name === 'release') {
@@ -205,14 +209,28 @@ export class SimulatedStore {
   }
 
   #save(key: string, bucket: Bucket, now: number): void {
-    const known = this.buckets.get(key);
-    const ttl = ttlMs(this.#limit, { spare: RENEWAL_SECONDS, isOffender: bucket.violations > 0 });
-    bucket.expires = now + ttl / 1000;
-    bucket.ttlMs = ttlMs(this.#limit);
-    if (known?.ttlMs !== undefined && known.ttlMs !== bucket.ttlMs) {
-      bucket.expires = Math.max(bucket.expires, known.expires);
-    }
+    const nowMs = wholeMs(now);
+    const ttl = ttlMs(this.#limit, { isOffender: bucket.violations > 0 });
+    const { last = 0, expires = 0 } = this.buckets.get(key) ?? {};
+    const isRenewed = last > now || expires < nowMs + ttl;
+    bucket.expires = isRenewed ? Math.max(expires, nowMs + ttl + RENEWAL_SECONDS * 1000) : expires;
     this.buckets.set(key, bucket);
+  }
+
+  /** The fast path of the script `strict`. */
+  #takeFast(key: string, cost: number, now: number, latest: number): number | undefined {
+    const { rateLimit, burstLimit, shortLeaseSeconds } = this.#limit;
+    const known = this.buckets.get(key);
+    if (known === undefined || known.firstCost !== undefined || known.leases.length > 0) return;
+    const { last, violations, expires } = known;
+    const ms = wholeMs(now);
+    const time = ms / 1000;
+    const tokens = Math.min(known.tokens + (time - last) * rateLimit, burstLimit) - cost;
+    const ttl = ttlMs(this.#limit, { isOffender: violations > 0 });
+    const isPlausible = time <= latest && time > latest - (shortLeaseSeconds + LATE_SECONDS);
+    if (tokens < 0 || time < last || !isPlausible || expires - ms < ttl) return;
+    this.buckets.set(key, { ...known, tokens, last: time });
+    return Math.trunc(tokens);
   }
 
   #take(
@@ -243,17 +261,10 @@ export class SimulatedStore {
       else bucket.leases.push({ nodeId: NO_NODE, id: 0, amount: cost, ends: needed + spare });
     }
     if (isInteger) {
-      const expires = now + ttlMs(this.#limit) / 1000;
+      const expires = wholeMs(now) + ttlMs(this.#limit);
       this.buckets.set(key, { ...bucket, expires, firstCost: cost });
-    } else if (
-      known === undefined ||
-      known.firstCost !== undefined ||
-      now - (now % RENEWAL_SECONDS) > known.last ||
-      known.ttlMs !== ttlMs(this.#limit)
-    ) {
-      this.#save(key, bucket, now);
     } else {
-      this.buckets.set(key, { ...bucket, expires: known.expires, ttlMs: known.ttlMs });
+      this.#save(key, bucket, now);
     }
     return Math.trunc(bucket.tokens);
   }
@@ -390,6 +401,11 @@ export class SimulatedStore {
       }
     }
   }
+}
+
+/** A time in whole milliseconds. */
+function wholeMs(seconds: number): number {
+  return Math.floor(Math.round(seconds * 1e6) / 1000);
 }
 
 function sum(leases: readonly Lease[]): number {

@@ -84,7 +84,7 @@ export class World {
     };
     const nothing = () => {};
     const cluster = this.#isCluster ? { slots: [], masters: [] } : {};
-    const client = { ...cluster, on: nothing, off: nothing, connect: nothing };
+    const client = { ...cluster, on: nothing, off: nothing, connect: nothing, destroy: nothing };
     node = new SharedRateLimiter({
       client: { ...client, eval: call('eval'), evalSha: call('evalSha') },
       clock: () => {
