@@ -51,9 +51,9 @@ export class QuotaLease {
     this.#used = plus(this.#used, cost);
   }
 
-  /** Takes back what was taken of the lease of the call `id`, unless that is over. */
-  takeBack(cost: Cost, id: number, now: number): void {
-    if (id !== this.id || !this.isCurrent(now)) return;
+  /** Takes back what was taken of the lease of the call `id`, unless it is another one by now. */
+  takeBack(cost: Cost, id: number): void {
+    if (id !== this.id) return;
     for (const unit of this.#units) this.#left[unit] = this.#of(unit) + amountOf(cost, unit);
   }
 

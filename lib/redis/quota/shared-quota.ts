@@ -188,7 +188,7 @@ export class SharedQuota implements OuterLimiter {
     const now = this.#clock.read();
     const isUnreported = this.#spent.takeBack(spent, cost, now);
     this.#fallback.refund(spent, cost, now);
-    if (isUnreported) this.#lease.takeBack(cost, spent.leaseId, now);
+    if (isUnreported) this.#lease.takeBack(cost, spent.leaseId);
     this.#scheduleReturn();
     this.#queue.wake();
   }
