@@ -77,7 +77,7 @@ class RandomModel : public TableModel<kRecordBytes> {
 template <size_t kRecordBytes>
 void testAgainstModel(uint64_t seed) {
   constexpr size_t kFewer = kRecordBytes / 32;
-  constexpr size_t kTargets[] = {500, 30, 100'000, 20'000, 60'000, 0, 300'000, 10};
+  constexpr size_t kTargets[] = {500, 30, 100'000, 20'000, 60'000, 0, 150'000, 10};
   std::mt19937_64 random(seed);
   RandomModel<kRecordBytes> model(seed);
   for (const size_t most : kTargets) {
