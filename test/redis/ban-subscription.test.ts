@@ -123,7 +123,7 @@ describe('BanSubscription', () => {
     },
   );
 
-  it('is on the other channel after three failures, and rarely tries the sharded one', async () => {
+  it('is on the plain channel after three failures, and rarely tries the sharded one', async () => {
     const cluster = new Cluster();
     cluster.failing = ['sharded'];
     await cluster.run(3);
@@ -138,7 +138,7 @@ describe('BanSubscription', () => {
     expect(cluster.kinds).toEqual(['plain']);
   });
 
-  it('keeps the other channel until the sharded one works, so that no message is missed', async () => {
+  it('keeps the plain channel until the sharded one works, so that no message is missed', async () => {
     const cluster = new Cluster();
     cluster.losesMessages = true;
     await cluster.run(8);
@@ -163,7 +163,7 @@ describe('BanSubscription', () => {
   });
 
   it.each([true, false])(
-    'serves by a sharded subscription that succeeds while the other one is renewed, whose end succeeds: %s',
+    'serves by a sharded subscription that succeeds while the plain one is renewed, whose end succeeds: %s',
     async (closeSucceeds) => {
       const cluster = new Cluster();
       cluster.failing = ['sharded'];
@@ -176,10 +176,34 @@ describe('BanSubscription', () => {
       await renewed;
       expect(cluster.kinds).toEqual(['sharded']);
       expect(cluster.subscription.state).toBe('established');
-      // Three that failed, one beside the other subscription that failed, and the one that succeeded.
+      // Three that failed, one beside the plain subscription that failed, and the one that succeeded.
       expect(cluster.tries.sharded).toBe(5);
     },
   );
+
+  it('is on the sharded channel again even if it can never subscribe to the plain one', async () => {
+    const cluster = new Cluster();
+    cluster.failing = ['sharded', 'plain'];
+    await cluster.run(3);
+    cluster.failing = ['plain'];
+    await cluster.run(60);
+    expect(cluster.kinds).toEqual(['sharded']);
+    expect(cluster.stored.needsBroadcast).toBe(false);
+  });
+
+  it('takes no error of an earlier subscription for one of the present', async () => {
+    const cluster = new Cluster();
+    cluster.failing = ['sharded'];
+    await cluster.run(3);
+    cluster.hanging = ['plain'];
+    const renewed = cluster.subscription.renew();
+    cluster.hanging = ['plain', 'sharded'];
+    const again = cluster.subscription.renew();
+    await renewed;
+    expect(cluster.subscription.state).toBe('pending');
+    cluster.subscription.close();
+    await again.catch(() => {});
+  });
 
   it('closes all its connections, and opens no other', async () => {
     const cluster = new Cluster();

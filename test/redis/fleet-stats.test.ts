@@ -57,6 +57,14 @@ describe('SharedRateLimiter.getFleetStats', () => {
     },
   );
 
+  it('knows what a report has said whose reply was late', async () => {
+    const [one] = await started(1);
+    await checks(one, 'p', 3);
+    world.roundTripSeconds = 0.3;
+    await world.time.run(6);
+    expect(one.getStats().fleetVerdicts?.allow).toBe(2);
+  });
+
   it('includes what this process has done just now', async () => {
     const [one] = await started(1);
     await checks(one, 'p', 3);

@@ -1,7 +1,8 @@
-// Through ioredis, which writes each call by itself, the calls of one turn of the event loop are written together.
+// Through ioredis, which writes each call by itself, the calls of one turn of the event loop are written together, except the
+// first.
 
 import { EventEmitter } from 'node:events';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { createStoreClient } from '../../lib/redis/store/client.js';
 
 class Stream {
@@ -43,32 +44,55 @@ describe('A client of ioredis', () => {
     call('b').then(() => call('c'));
     await turn();
     call('d');
+    call('e');
     await turn();
     expect(log).toEqual([
-      ...['first holds', 'a', 'b', 'c', 'first writes'],
-      ...['first holds', 'd', 'first writes'],
+      ...['a', 'first holds', 'b', 'c', 'first writes'],
+      ...['d', 'first holds', 'e', 'first writes'],
     ]);
+  });
+
+  it('writes a single call at once', async () => {
+    const log: string[] = [];
+    const store = createStoreClient(createClient(log, new Stream('first', log)));
+    for (const key of ['a', 'b']) {
+      store.evalSha('sha', [key], ['1']);
+      await turn();
+    }
+    expect(log).toEqual(['a', 'b']);
+  });
+
+  it('holds back no call for longer, also if timers are faked', async () => {
+    const log: string[] = [];
+    const faked = vi.spyOn(process, 'nextTick').mockImplementation(() => {});
+    const store = createStoreClient(createClient(log, new Stream('first', log)));
+    for (const key of ['a', 'b']) store.evalSha('sha', [key], ['1']);
+    faked.mockRestore();
+    await turn();
+    expect(log).toEqual(['a', 'first holds', 'b', 'first writes']);
   });
 
   it('writes what an old connection holds when there is a new one', async () => {
     const log: string[] = [];
     const client = createClient(log, new Stream('first', log));
     const store = createStoreClient(client);
-    store.evalSha('sha', ['a'], ['1']);
+    for (const key of ['a', 'b']) store.evalSha('sha', [key], ['1']);
     client.stream = new Stream('second', log);
-    store.evalSha('sha', ['b'], ['1', '2']);
+    store.evalSha('sha', ['c'], ['1', '2']);
     await turn();
     expect(log).toEqual([
-      ...['first holds', 'a', 'first writes'],
-      ...['second holds', 'b', 'second writes'],
+      ...['a', 'first holds', 'b', 'first writes'],
+      ...['second holds', 'c', 'second writes'],
     ]);
   });
 
   it('needs no connection that can hold back its writes', async () => {
     for (const stream of [undefined, {}]) {
       const log: string[] = [];
-      await createStoreClient(createClient(log, stream)).evalSha('sha', ['a'], ['1']);
-      expect(log).toEqual(['a']);
+      const store = createStoreClient(createClient(log, stream));
+      for (const key of ['a', 'b']) store.evalSha('sha', [key], ['1']);
+      await turn();
+      expect(log).toEqual(['a', 'b']);
     }
   });
 });

@@ -399,6 +399,31 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     for (const other of others) expect(other).toBeLessThan(2);
   });
 
+  it('let a used key live no longer than is needed after the clock was set back', async () => {
+    const limit = { rateLimit: 1, burstLimit: 10, disconnectThreshold: null, ...NO_LEASES };
+    const start = 1.6e9;
+    for (const now of [start, start + 1, start - 86_400]) {
+      await run('strict', limit, 'back', [NEVER_LATE, '1'], now);
+    }
+    expect(await real.client.pTTL(`${PREFIX}:back`)).toBeLessThan(60_000);
+  });
+
+  it('refuse foreign values, and leave them unchanged', async () => {
+    const limit = { rateLimit: 1, burstLimit: 10, disconnectThreshold: null, ...NO_LEASES };
+    const key = `${PREFIX}:foreign`;
+    const values = ['text', '12', 'a'.repeat(32), '0'.repeat(32), Buffer.alloc(32, 0xff)];
+    for (const value of values) {
+      await real.client.set(key, value);
+      const before = await real.client.dump(key);
+      for (const name of ['strict', 'first', 'read'] as const) {
+        await expect(run(name, limit, 'foreign', [NEVER_LATE, '1'], 1.6e9)).rejects.toThrow(
+          'not its own',
+        );
+      }
+      expect(await real.client.dump(key)).toEqual(before);
+    }
+  });
+
   it('keep what a peer that comes once costs as one integer', async () => {
     const limit = { rateLimit: 1, burstLimit: 1000, disconnectThreshold: null, ...NO_LEASES };
     const encodings: unknown[] = [];

@@ -18,16 +18,18 @@ export interface BanSubscriptionListener {
   onEnd(reason: unknown): void;
 }
 
-/** Sharded subscriptions that fail one after the other until this process subscribes to the other channel. */
+/** After so many failed sharded subscriptions in a row, this process subscribes to the plain channel. */
 const MOST_FAILURES = 3;
 /** Seconds until a message of this process must have come back to it. */
 const PROBE_SECONDS = 2;
-/** Seconds until the sharded channel is tried again beside the other one: at first, and at most after doubling. */
+/** Seconds until the sharded channel is tried again beside the plain one: at first, and at most after doubling. */
 const FIRST_RETRY_SECONDS = 1;
 const MAX_RETRY_SECONDS = 60;
 
 export class BanSubscription {
   #state: 'none' | 'pending' | 'established' = 'none';
+  /** The number of the attempt that decides the state: an error of an earlier one means nothing any more. */
+  #attempt = 0;
   readonly #client: StoreClient;
   readonly #stored: StoredBans;
   readonly #listener: BanSubscriptionListener;
@@ -55,13 +57,14 @@ export class BanSubscription {
   async open(): Promise<void> {
     if (this.#isClosed || this.#state !== 'none') return;
     this.#state = 'pending';
+    this.#attempt += 1;
+    const attempt = this.#attempt;
     const sharded = this.#failures < MOST_FAILURES ? this.#client.shardSubscriber() : undefined;
     try {
       if (sharded !== undefined) await this.#openSharded(sharded);
       else await this.#openPlain();
     } catch (error) {
-      // A sharded subscription may have taken the place of the other one, which has failed therefore.
-      if (this.#state !== 'pending') return;
+      if (attempt !== this.#attempt) return;
       this.#state = 'none';
       if (sharded === undefined) throw storeError(messageOf(error), error);
       this.#failures += 1;
@@ -86,26 +89,26 @@ export class BanSubscription {
   }
 
   async #openPlain(): Promise<void> {
+    this.#retryLater();
     this.#stored.needsBroadcast = this.#client.isCluster;
     const subscriber = this.#client.duplicate();
     this.#subscriber = subscriber;
     const { onReady } = this.#listener;
     await subscriber.subscribe(this.#stored.channel, this.#receive, onReady, () => {});
-    // A sharded subscription may have taken its place meanwhile.
+    // A sharded subscription may have replaced it meanwhile.
     if (this.#isClosed || this.#subscriber !== subscriber) {
       subscriber.close();
       return;
     }
     this.#state = 'established';
-    this.#retrySeconds = FIRST_RETRY_SECONDS;
-    this.#retryLater();
   }
 
-  /** Tries the sharded channel later, while the other one serves. */
+  /** Tries the sharded channel later, beside the plain one, whether or not that works. */
   #retryLater(): void {
-    if (this.#isClosed || this.#candidate !== undefined || !this.#client.isCluster) return;
-    clearTimeout(this.#retryTimer);
+    if (this.#isClosed || !this.#client.isCluster) return;
+    if (this.#candidate !== undefined || this.#retryTimer !== undefined) return;
     this.#retryTimer = startTimer(() => {
+      this.#retryTimer = undefined;
       const sharded = this.#client.shardSubscriber();
       if (sharded === undefined) return;
       this.#openSharded(sharded).catch(() => {
@@ -136,17 +139,19 @@ export class BanSubscription {
       throw error;
     } finally {
       fail = undefined;
-      this.#candidate = undefined;
+      if (this.#candidate === subscriber) this.#candidate = undefined;
     }
     if (this.#isClosed) {
       subscriber.close();
       return;
     }
-    // Not before the other one works: so no message is missed.
+    // Not before the new one works: so no message is missed.
+    this.#attempt += 1;
     this.#subscriber?.close();
     this.#subscriber = subscriber;
     this.#stored.needsBroadcast = false;
     this.#failures = 0;
+    this.#retrySeconds = FIRST_RETRY_SECONDS;
     this.#state = 'established';
     this.#listener.onReady();
   }
@@ -156,18 +161,20 @@ export class BanSubscription {
     this.#probes += 1;
     const probe = JSON.stringify({ probe: `${this.#stored.nodeId} ${this.#probes}` });
     let timer: Timer | undefined;
+    let onProbe: ((text: string) => void) | undefined;
     const arrived = new Promise<void>((resolve, reject) => {
       timer = startTimer(() => reject(timeoutError()), PROBE_SECONDS * 1000);
-      this.#onProbe = (text) => {
+      onProbe = (text) => {
         if (text === probe) resolve();
       };
+      this.#onProbe = onProbe;
     });
     try {
       const published = Promise.all([arrived, this.#stored.publishSharded(probe)]);
       await Promise.race([published, ended]);
     } finally {
       clearTimeout(timer);
-      this.#onProbe = undefined;
+      if (this.#onProbe === onProbe) this.#onProbe = undefined;
     }
   }
 

@@ -71,17 +71,21 @@ export class FleetReport<Name extends string> {
     const peers = JSON.stringify(this.refused.top(MOST_REFUSED));
     return new Promise((resolve, reject) => {
       const args = [nodeId, own, this.#answered, peers, wanted];
-      const answered = (value: unknown) => {
+      // The store counts a report whenever its reply arrives.
+      const learn = (value: unknown) => {
         const reply = readFleetReply(names, value);
-        if (reply === undefined) {
-          reject(invalidReplyError());
-          return;
+        if (reply !== undefined) {
+          this.#answered = own;
+          this.totals = reply.totals;
         }
-        this.#answered = own;
-        this.totals = reply.totals;
-        resolve(reply);
+        return reply;
       };
-      evalInTime(this.#context, REPORT, [key], args, answered, reject);
+      const answered = (value: unknown) => {
+        const reply = learn(value);
+        if (reply === undefined) reject(invalidReplyError());
+        else resolve(reply);
+      };
+      evalInTime(this.#context, REPORT, [key], args, answered, reject, learn);
     });
   }
 

@@ -1,6 +1,7 @@
 // Adapters for the user's own client: node-redis (a client, a cluster, a pool, a sentinel), ioredis (a client, a
 // cluster), and objects with the same methods. A client is recognized by its methods; neither library is imported.
 
+import { nextTick } from 'node:process';
 import { invalidValue } from '../../common/errors.js';
 import { hasMethods } from '../../common/kinds.js';
 import { NoServerError, type ShardConnection, ShardSubscriber } from './shard-subscriber.js';
@@ -125,11 +126,12 @@ function isNodeRedisCluster(client: NodeRedis): client is NodeRedisCluster {
 }
 
 /**
- * Before version 5 a cluster sends scripts to any server, which nearly always replies MOVED, and then reads all slots anew
- * (node-redis #2811).
+ * Before version 5 a cluster of node-redis sends a script to a random server. Most reply MOVED, and the client then reloads
+ * its slots (node-redis #2811).
  */
 function isMisrouting(client: NodeRedis): client is NodeRedisCluster {
-  return isNodeRedisCluster(client) && client.destroy === undefined;
+  const isOld = client.destroy === undefined;
+  return isOld && isNodeRedisCluster(client) && typeof client.sendCommand === 'function';
 }
 
 /** Calls scripts on the server of their first key. */
@@ -166,7 +168,7 @@ function ofIoRedis(client: IoRedis): StoreClient {
     isCluster: client.isCluster === true,
     evalSha(sha, keys, args) {
       writes.join();
-      // Nearly all calls, without lists that would be spread.
+      // The common case, without spreading arrays.
       if (keys.length === 1 && args.length === 1) {
         return client.evalsha(sha, 1, keys[0] as string, args[0] as string);
       }
@@ -196,17 +198,19 @@ function ofIoRedis(client: IoRedis): StoreClient {
 }
 
 /**
- * Lets a client write the calls of one turn of the event loop together. ioredis writes each call by a system call of its
- * own, which takes longer than all else that it does for a call. What else is written to the connection in that turn stays
- * in its order.
+ * Lets a client write the calls of one turn of the event loop together, except the first: so a single call is written at
+ * once, also if the turn goes on for long. ioredis writes each call by a system call of its own, which takes longer than all
+ * else that it does for a call. What else is written to the connection in that turn stays in its order.
  */
 class JoinedWrites {
   readonly #client: IoRedis;
+  #isFirst = true;
   /** The connection that holds back its writes until the turn ends. */
   #held: Corkable | undefined;
-  readonly #write = () => {
+  readonly #endTurn = () => {
     this.#held?.uncork();
     this.#held = undefined;
+    this.#isFirst = true;
   };
 
   constructor(client: IoRedis) {
@@ -215,10 +219,14 @@ class JoinedWrites {
 
   /** Called before each call. */
   join(): void {
+    if (this.#isFirst) {
+      this.#isFirst = false;
+      nextTick(this.#endTurn);
+      return;
+    }
     const { stream } = this.#client;
     if (stream === this.#held || typeof stream?.cork !== 'function') return;
-    if (this.#held === undefined) process.nextTick(this.#write);
-    else this.#held.uncork();
+    this.#held?.uncork();
     this.#held = stream;
     stream.cork();
   }

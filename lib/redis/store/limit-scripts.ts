@@ -35,9 +35,9 @@ export interface Script {
 export interface ScriptClock {
   /** Lua that sets `micros` and `now` to the time, in microseconds and in seconds. */
   readonly read: string;
-  /** A Lua expression for the milliseconds that a key has to live. `expires`: one for when it expires, in milliseconds. */
+  /** A Lua expression for a key's time to live, in ms. `expires`: a Lua expression for when it expires, in epoch ms. */
   readonly left: (key: string, expires: string) => string;
-  /** A Lua statement that lets a key expire at such a time. */
+  /** A Lua statement that sets when a key expires. */
   readonly expire: (key: string, expires: string) => string;
 }
 
@@ -81,7 +81,7 @@ end
 if now > latest then return {'late', string.format('%.17g', now)} end
 `;
 
-/** What is added to the time at which a key expires: less than 2 ** 53, and more than any time. */
+/** Added to the stored time of expiry, so that our states can be recognized. The sum is below 2 ** 53, so it is exact. */
 const MARK = 46 * 2 ** 47;
 
 // `key`: the peer's key. What it holds is in `state`. `refuse`: the statement for a key that is not ours. `early`: by how
@@ -96,7 +96,7 @@ if state then
   if #state >= 32 then
     tokens, last, expires, violations = struct.unpack('<dddd', state)
     expires = expires - ${MARK}
-    if expires < 0 or expires >= ${2 ** 47} or #state % 32 ~= 0 then ${refuse} end
+    if not (expires >= 0 and expires < ${2 ** 47}) or #state % 32 ~= 0 then ${refuse} end
   else
     local sign, at, cost = string.match(state, '^(-?)(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)(%d%d%d)$')
     if not at then ${refuse} end
@@ -108,6 +108,7 @@ if state then
     early = last - now
     if back and back > early then early = back end
     last = last - early
+    expires = expires - math.floor(early * 1000)
   end
   if held or #state > 32 then
     leases, events = {}, {}
@@ -156,8 +157,9 @@ READ_CLOCK${BEGIN}${GET_KEY}${load('KEYS[1]', FOREIGN)}`;
 
 // Renews the key's time to live if less than is needed would be left, by RENEWAL_SECONDS more than is needed: so a state
 // that is used all the time is renewed only once in these seconds. It is never shortened: while a limit changes, nodes with
-// the limit before it use the same keys, and leases of either may count on it. The state's own time, by which the fast
-// path of \`strict\` knows the server's time, becomes exact if the state's times were later than now.
+// the limit before it use the same keys, and leases of either may count on it. If the state's times were later than now,
+// the time at which the key expires moves back with them, and is set anew: so the state and the key agree on it, as the
+// fast path of 'strict' needs.
 const save = (key: string) => `
 local nowMs, ttl = math.floor(micros / 1000), violations > 0 and OFFENDER_TTL or TTL
 local isRenewed = early > 0 or expires < nowMs + ttl
@@ -204,10 +206,10 @@ if not since and ${condition}cost % 1 == 0 and cost <= FIRST_COST
 end
 `;
 
-// The fast path of most checks: allowed, of a known peer without leases, without an outage. The state has the time at which
-// the key expires, so what it has to live tells the server's time, in whole milliseconds: the call TIME takes the server
-// longer, and its reply Lua. A time that is not plausible is not used: the key may have another time to live, as after
-// PERSIST, or come from a server with another clock, as after MIGRATE. Nor is one before the last refill.
+// The fast path of most checks: allowed, of a known peer without leases, without an outage. The server's time is when the
+// key expires, which the state has, minus the key's time to live: in whole milliseconds. That is cheaper than TIME, whose
+// reply Lua must parse. If the result is implausible, since PERSIST changed the time to live or MIGRATE the server, or
+// earlier than the last refill, the slow path reads TIME.
 const STRICT = `${COST}${GET_KEY}if state and #state == 32 then
   local key, call, latest = KEYS[1], redis.call, tonumber(ARGV[1])
   local tokens, last, marked, violations = struct.unpack('<dddd', state)

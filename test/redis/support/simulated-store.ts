@@ -211,9 +211,10 @@ export class SimulatedStore {
   #save(key: string, bucket: Bucket, now: number): void {
     const nowMs = wholeMs(now);
     const ttl = ttlMs(this.#limit, { isOffender: bucket.violations > 0 });
-    const { last = 0, expires = 0 } = this.buckets.get(key) ?? {};
-    const isRenewed = last > now || expires < nowMs + ttl;
-    bucket.expires = isRenewed ? Math.max(expires, nowMs + ttl + RENEWAL_SECONDS * 1000) : expires;
+    const isEarly = (this.buckets.get(key)?.last ?? 0) > now;
+    if (isEarly || bucket.expires < nowMs + ttl) {
+      bucket.expires = Math.max(bucket.expires, nowMs + ttl + RENEWAL_SECONDS * 1000);
+    }
     this.buckets.set(key, bucket);
   }
 
@@ -310,7 +311,8 @@ export class SimulatedStore {
     }
     refillTo(now);
     const open = leases.filter(({ ends }) => ends > now);
-    return { tokens, last, violations: bucket.violations, leases: open, expires: 0 };
+    const expires = bucket.expires - Math.floor(early * 1000);
+    return { tokens, last, violations: bucket.violations, leases: open, expires };
   }
 
   #lease(bucket: Bucket, args: number[], now: number): unknown {
