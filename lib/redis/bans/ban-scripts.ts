@@ -150,12 +150,12 @@ for at = 8, #ARGV, 3 do
   end
   for index, term in ipairs(parts) do parts[index] = ' ' .. text(term[1]) .. ':' .. text(term[2]) end
   local value = text(lift) .. ' ' .. text(violations) .. table.concat(parts)
+  local score = redis.call('ZSCORE', KEYS[1], id)
   if lift > 0 then
-    local score = tonumber(redis.call('ZSCORE', KEYS[1], id) or 0)
-    expires = math.min(math.max(expires, score, lift + ${LIFT_SECONDS}), now + ${MAX_LIFT_SECONDS})
+    expires = math.min(math.max(expires, tonumber(score or 0), lift + ${LIFT_SECONDS}), now + ${MAX_LIFT_SECONDS})
   end
   expires = math.max(expires, longest, violations > 0 and now + ${LEVEL_SECONDS} or 0)
-  if expires > now and (value ~= (known or '0 0') or not redis.call('ZSCORE', KEYS[1], id)) then
+  if expires > now and (value ~= (known or '0 0') or not score) then
     set(field, value)
     redis.call('ZADD', KEYS[1], text(expires), id)
     changed[#changed + 1] = '[' .. id .. ',"' .. value .. '"]'

@@ -1,5 +1,5 @@
-// RecordKeeper makes room for the lease records of new peers: it deletes records that say nothing any more, reports those of
-// peers that have left, and evicts others if there are too many. A record with a request in flight stays.
+// RecordKeeper makes room for the lease records of new peers: it deletes records without a lease, refusal or violation, reports
+// those of peers that have left, and evicts others if there are too many. A record with a request in flight stays.
 
 import { MOST_KEYS } from '../../tables/table.js';
 import type { LeaseRecords, RecordIndex } from './lease-records.js';

@@ -1,9 +1,9 @@
-// QuotaLease: what this process has of the shared quota, by unit, until a time, and how fast it used what it got.
+// QuotaLease: the part of the shared quota that is leased to this process, by unit, and how fast the process uses it.
 
 import { amountOf, type Cost, plus } from '../../client/cost.js';
 
 export class QuotaLease {
-  /** The number of the call that has got it. */
+  /** The number of the call that was granted this lease. */
   id = 0;
   #ends = Number.NEGATIVE_INFINITY;
   #units: readonly string[];
@@ -51,13 +51,13 @@ export class QuotaLease {
     this.#used = plus(this.#used, cost);
   }
 
-  /** Takes back what was taken of the lease of the call `id`, unless it is another one by now. */
+  /** Adds a cost back to the lease of call `id`; does nothing if a later lease has replaced it. */
   takeBack(cost: Cost, id: number): void {
     if (id !== this.id) return;
     for (const unit of this.#units) this.#left[unit] = this.#of(unit) + amountOf(cost, unit);
   }
 
-  /** Nothing is left: it goes back. */
+  /** Drops what is left: the next call returns it to the store. */
   discard(): void {
     this.#left = Object.create(null);
   }
@@ -78,8 +78,8 @@ export class QuotaLease {
   }
 
   /**
-   * What to ask for, by unit, at least `first`: twice what was used if that was within half a lease, half of it if it took
-   * longer than a lease.
+   * What to ask for, by unit, at least `first`: twice what was used if that took less than half a lease, as much if it took
+   * less than a lease, otherwise half of it.
    */
   ahead(first: readonly number[], now: number, leaseSeconds: number): number[] {
     const age = now - this.#countedFrom;

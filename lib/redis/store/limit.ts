@@ -22,12 +22,13 @@ const VIOLATIONS_SECONDS = 3600;
 /** A key is kept this much longer than it is needed. Longer than the error of any clock or timer. */
 const SPARE_SECONDS = 1;
 const MAX_TTL_MS = 1e14;
-/** A key's time to live is renewed for so many seconds more than needed, and only once less than needed would be left. */
+/** A key is renewed when less time to live is left than is needed: to what is needed plus these seconds. */
 export const RENEWAL_SECONDS = 8;
 
 /**
- * The lifetimes of leases, by default 30 seconds: at least twice the deadline. A lifetime starts when the lease is requested, so a shorter
- * lease could end before its reply arrives, or before a check is repeated one deadline later, as its DELAY says.
+ * Returns the lifetimes of leases: `leaseSeconds`, by default 30, but at least twice the deadline. A lifetime starts when the
+ * lease is requested, so a shorter lease could end before its reply arrives, or before a check is repeated one deadline
+ * later, as its DELAY says.
  */
 export function leaseLifetimes(
   leaseSeconds: number | undefined,

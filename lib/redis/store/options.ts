@@ -24,8 +24,8 @@ export function readDeadline(given: Given): number {
 }
 
 /**
- * Undefined: the default. A lease counts from its request, so one that is shorter than the reply may take ends before it
- * arrives.
+ * Reads `leaseSeconds`; undefined means the default. A lease starts with its request: one that is shorter than the longest
+ * wait for the reply could end before the reply arrives.
  */
 export function readLeaseSeconds(given: Given, deadlineSeconds: number): number | undefined {
   if (given['leaseSeconds'] === undefined) return undefined;

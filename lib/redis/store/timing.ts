@@ -7,7 +7,7 @@ import { detached } from '../../common/timers.js';
 /** Seconds until the store is tried again while it is down, and until a caller may usefully repeat a check. */
 export const RETRY_SECONDS = 0.25;
 
-/** A call is not executed if it reaches the store later than its deadline plus these seconds, or up to a second less. */
+/** A call is executed at most this long after its deadline, rounded down to a whole second of the store's clock. */
 export const LATE_SECONDS = 1.5;
 
 /** Monotonic seconds. */
