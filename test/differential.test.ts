@@ -1,5 +1,5 @@
 // Both engines do the same random operations and must answer the same, to the last bit: 60,000
-// operations per run, more in .ci/run. A failure prints the seed; RELAY_LIMITER_SEED=n repeats a run, and
+// operations per run. A failure prints the seed; RELAY_LIMITER_SEED=n repeats a run, and
 // RELAY_LIMITER_OPERATIONS=n makes it longer.
 
 import { isDeepStrictEqual } from 'node:util';
