@@ -60,8 +60,6 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
   const rounded = (seconds: number) => Math.round(seconds * 1e6) / 1e6;
 
   it('return verdicts that are bit-identical to those of RateLimiter', async () => {
-    // A check of a known peer uses the store's time in whole milliseconds.
-    const rounded = (seconds: number) => Math.round(seconds * 1000) / 1000;
     await fc.assert(
       fc.asyncProperty(
         anyLimit,
@@ -360,43 +358,6 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     }
     // In hundreds: 102, 110, and 1,010 seconds.
     expect(seconds).toEqual([1, 1, 10, 10, 10]);
-  });
-
-  it('tell the time by what a key has to live, and refill nothing twice if that was changed', async () => {
-    const limit = { rateLimit: 100, burstLimit: 100, disconnectThreshold: null, ...NO_LEASES };
-    const { text } = createScript('strict', limit, 'run');
-    const seconds = async () => {
-      const [whole, micros] = (await real.client.sendCommand(['TIME'])) as [string, string];
-      return Number(whole) + Number(micros) / 1e6;
-    };
-    /** Checks a peer until it is refused, some times; returns what it was allowed above its rate. */
-    const excessOf = async (key: string, rounds: number) => {
-      const start = await seconds();
-      let allowed = 0;
-      for (let refused = 0; refused < rounds; ) {
-        const args = [String((await seconds()) + 1)];
-        const reply = await real.client.eval(text, { keys: [key], arguments: args });
-        if (typeof reply === 'number') allowed += 1;
-        else refused += 1;
-      }
-      return allowed - limit.rateLimit * ((await seconds()) - start);
-    };
-    const excess: number[] = [];
-    for (const milliseconds of [0, -400, 400, 3_600_000]) {
-      const key = `${PREFIX}:moved${milliseconds}`;
-      for (let n = 0; n < 2; n += 1) await excessOf(key, 1);
-      await real.client.pExpire(key, (await real.client.pTTL(key)) + milliseconds);
-      excess.push(await excessOf(key, 20));
-    }
-    const key = `${PREFIX}:persisted`;
-    for (let n = 0; n < 2; n += 1) await excessOf(key, 1);
-    await real.client.persist(key);
-    excess.push(await excessOf(key, 20));
-    // What was left of the burst, and once the milliseconds by which the time to live became shorter.
-    const [same, shorter, ...others] = excess as [number, number, ...number[]];
-    expect(same).toBeLessThan(2);
-    expect(shorter).toBeLessThan(42);
-    for (const other of others) expect(other).toBeLessThan(2);
   });
 
   it('let a used key live no longer than is needed after the clock was set back', async () => {

@@ -22,7 +22,6 @@
 
 import { createHash } from 'node:crypto';
 import { FIRST_SPARE, LEASED_SHARE, type Limit, RENEWAL_SECONDS, ttlMs } from './limit.js';
-import { LATE_SECONDS } from './timing.js';
 
 export type ScriptName = 'strict' | 'first' | 'lease' | 'release' | 'read';
 
@@ -158,8 +157,7 @@ READ_CLOCK${BEGIN}${GET_KEY}${load('KEYS[1]', FOREIGN)}`;
 // Renews the key's time to live if less than is needed would be left, by RENEWAL_SECONDS more than is needed: so a state
 // that is used all the time is renewed only once in these seconds. It is never shortened: while a limit changes, nodes with
 // the limit before it use the same keys, and leases of either may count on it. If the state's times were later than now,
-// the time at which the key expires moves back with them, and is set anew: so the state and the key agree on it, as the
-// fast path of 'strict' needs.
+// the time at which the key expires moves back with them, and is set anew.
 const save = (key: string) => `
 local nowMs, ttl = math.floor(micros / 1000), violations > 0 and OFFENDER_TTL or TTL
 local isRenewed = early > 0 or expires < nowMs + ttl
@@ -206,26 +204,22 @@ if not since and ${condition}cost % 1 == 0 and cost <= FIRST_COST
 end
 `;
 
-// The fast path of most checks: allowed, of a known peer without leases, without an outage. The server's time is when the
-// key expires, which the state has, minus the key's time to live: in whole milliseconds. That is cheaper than TIME, whose
-// reply Lua must parse. If the result is implausible, since PERSIST changed the time to live or MIGRATE the server, or
-// earlier than the last refill, the slow path reads TIME.
-const STRICT = `${COST}${GET_KEY}if state and #state == 32 then
-  local key, call, latest = KEYS[1], redis.call, tonumber(ARGV[1])
+// The fast path of most checks: allowed, of a known peer without leases, without an outage, whose key lives long enough.
+const STRICT = `
+READ_CLOCK${COST}${GET_KEY}if state and #state == 32 then
+  local latest = tonumber(ARGV[1])
   local tokens, last, marked, violations = struct.unpack('<dddd', state)
-  local expires = marked - ${MARK}
-  local left = LEFT(key, expires)
-  local now = (expires - left) / 1000
+  local left = marked - ${MARK} - micros / 1000
   local rest = tokens + (now - last) * RATE
   if rest > BURST then rest = BURST end
   rest = rest - cost
-  if rest >= 0 and now >= last and latest and now <= latest and now > latest - PLAUSIBLE
-    and left >= (violations > 0 and OFFENDER_TTL or TTL) then
-    call('SET', key, struct.pack('<dddd', rest, now, marked, violations), 'KEEPTTL')
+  if rest >= 0 and now >= last and latest and now <= latest
+    and left >= (violations > 0 and OFFENDER_TTL or TTL) and left < ${2 ** 47} then
+    redis.call('SET', KEYS[1], struct.pack('<dddd', rest, now, marked, violations), 'KEEPTTL')
     return WHOLE(rest)
   end
 end
-READ_CLOCK${BEGIN}${load('KEYS[1]', FOREIGN)}${first('', 'not state and ')}${take('')}`;
+${BEGIN}${load('KEYS[1]', FOREIGN)}${first('', 'not state and ')}${take('')}`;
 
 // A check of a peer that has no lease at the node. Its cost is held as a short lease that nobody returns: a node may
 // admit the check until that ends, so it must not be refilled before. The end of such a lease is fixed when it begins, so
@@ -353,7 +347,6 @@ function numbersOf(limit: Limit): Readonly<Record<string, string>> {
     SHORT_LIFETIME: String(limit.shortLeaseSeconds),
     LEASED_SHARE: String(LEASED_SHARE),
     FIRST_COST: String(Math.min(Math.floor(burstLimit), 999)),
-    PLAUSIBLE: String(limit.shortLeaseSeconds + LATE_SECONDS),
     FIRST_TTL: `'${ttlMs(limit)}'`,
     TTL: String(ttlMs(limit)),
     OFFENDER_TTL: String(ttlMs(limit, { isOffender: true })),

@@ -12,7 +12,6 @@ import {
   ttlMs,
 } from '../../../lib/redis/store/limit.js';
 import { createScript, type ScriptName } from '../../../lib/redis/store/limit-scripts.js';
-import { LATE_SECONDS } from '../../../lib/redis/store/timing.js';
 import { CHANGE_VERSION, readVersion, SYNC_VERSION } from '../../../lib/redis/store/version.js';
 import { refill } from '../../../lib/tables/arithmetic.js';
 import { SimulatedVersion } from './simulated-version.js';
@@ -220,17 +219,15 @@ export class SimulatedStore {
 
   /** The fast path of the script `strict`. */
   #takeFast(key: string, cost: number, now: number, latest: number): number | undefined {
-    const { rateLimit, burstLimit, shortLeaseSeconds } = this.#limit;
+    const { rateLimit, burstLimit } = this.#limit;
     const known = this.buckets.get(key);
     if (known === undefined || known.firstCost !== undefined || known.leases.length > 0) return;
     const { last, violations, expires } = known;
-    const ms = wholeMs(now);
-    const time = ms / 1000;
-    const tokens = Math.min(known.tokens + (time - last) * rateLimit, burstLimit) - cost;
+    const tokens = Math.min(known.tokens + (now - last) * rateLimit, burstLimit) - cost;
     const ttl = ttlMs(this.#limit, { isOffender: violations > 0 });
-    const isPlausible = time <= latest && time > latest - (shortLeaseSeconds + LATE_SECONDS);
-    if (tokens < 0 || time < last || !isPlausible || expires - ms < ttl) return;
-    this.buckets.set(key, { ...known, tokens, last: time });
+    const isShort = expires - Math.round(now * 1e6) / 1000 < ttl;
+    if (tokens < 0 || now < last || now > latest || isShort) return;
+    this.buckets.set(key, { ...known, tokens, last: now });
     return Math.trunc(tokens);
   }
 
