@@ -345,7 +345,7 @@ describe('the events of PolicyLimiter', () => {
     ]);
   });
 
-  it('tell of a block until the reset if a refusal says that nothing is left of a limit', async () => {
+  it('tell that calls are blocked until the reset, once a refusal says that a limit has nothing left', async () => {
     const limiter = limiterOf({ random: () => 0 });
     const seen = noting(limiter);
     limiter.update(left(0, 30, { exact: true }), 200);
