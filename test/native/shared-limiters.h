@@ -2,6 +2,7 @@
 // a form that can be compared.
 #pragma once
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -21,22 +22,28 @@ using SharedDirect = SharedLimiter<BasicDirectLimiter>;
 
 constexpr Secret kSecret{0x0123456789abcdef, 0xfedcba9876543210};
 
-// A path that no other process uses. The file is removed at the end.
+// A path in a folder of its own. Whoever creates a table locks the folder, so in one that others
+// use, they would lock it too. Both are removed at the end.
 class TestFile {
  public:
   TestFile() {
-    const char* folder = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-    static int number = 0;
-    path_ = std::string(folder) + "/relay-limiter-test-" + std::to_string(getpid()) + "-" +
-            std::to_string(++number);
-    unlink(path_.c_str());
+    require(mkdtemp(folder_.data()) != nullptr, "there is a folder for tests");
+    chmod(folder_.c_str(), 0755);
+    path_ = folder_ + "/table";
   }
   ~TestFile() {
-    if (getpid() == owner_) unlink(path_.c_str());
+    if (getpid() != owner_) return;
+    unlink(path_.c_str());
+    rmdir(folder_.c_str());
   }
+  TestFile(const TestFile&) = delete;
+  TestFile& operator=(const TestFile&) = delete;
+
   const char* path() const { return path_.c_str(); }
 
  private:
+  std::string folder_ = std::string(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp") +
+                        "/relay-limiter-test-XXXXXX";
   std::string path_;
   const pid_t owner_ = getpid();
 };
