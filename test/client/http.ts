@@ -1,7 +1,8 @@
 // Real servers on the loopback interface, for the tests of the client.
 
+import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterEach } from 'vitest';
 
 export interface Received {
@@ -24,7 +25,10 @@ export interface TestServer {
 }
 
 const open = new Set<TestServer>();
+const connections = new Set<Socket>();
 afterEach(async () => {
+  for (const connection of connections) connection.destroy();
+  connections.clear();
   for (const server of open) await server.close();
 });
 
@@ -55,11 +59,16 @@ export async function serve(answer: Answer): Promise<TestServer> {
   return server;
 }
 
-/** Returns a server that has been closed: connections to it are refused. */
-export async function goneServer(): Promise<TestServer> {
+/**
+ * Returns a server that refuses connections until the end of the test. Its port is that of an open connection, so no other
+ * process can listen there: it could at the port of a server that has been closed.
+ */
+export async function goneServer(): Promise<Pick<TestServer, 'origin'>> {
   const server = await serve(() => {});
-  await server.close();
-  return server;
+  const connection = connect(Number(new URL(server.origin).port), '127.0.0.1');
+  connections.add(connection);
+  await once(connection, 'connect');
+  return { origin: `http://127.0.0.1:${connection.localPort}` };
 }
 
 /** Refuses the first `times` requests with that status and those fields, then answers `yes`. */

@@ -18,7 +18,7 @@ const FETCHES: [name: string, fetch: Fetch][] = [
 ];
 
 /** Returns a pool on a clock that stands still: there is no latency, so only `random` chooses the nodes. */
-function poolOf(servers: TestServer[], quota = 1000): UpstreamPool {
+function poolOf(servers: Pick<TestServer, 'origin'>[], quota = 1000): UpstreamPool {
   const file = servers.map(({ origin }) => [origin, { policies: [{ w: 1, v: quota }] }]);
   return new UpstreamPool(Object.fromEntries(file), { clock: manualClock(), random: seeded(1) });
 }
