@@ -2,8 +2,8 @@
 
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { type AddressInfo, connect, type Socket } from 'node:net';
-import { afterEach } from 'vitest';
+import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
+import { afterEach, onTestFinished } from 'vitest';
 
 export interface Received {
   method: string;
@@ -25,10 +25,7 @@ export interface TestServer {
 }
 
 const open = new Set<TestServer>();
-const connections = new Set<Socket>();
 afterEach(async () => {
-  for (const connection of connections) connection.destroy();
-  connections.clear();
   for (const server of open) await server.close();
 });
 
@@ -64,9 +61,13 @@ export async function serve(answer: Answer): Promise<TestServer> {
  * process can listen there: it could at the port of a server that has been closed.
  */
 export async function goneServer(): Promise<Pick<TestServer, 'origin'>> {
-  const server = await serve(() => {});
-  const connection = connect(Number(new URL(server.origin).port), '127.0.0.1');
-  connections.add(connection);
+  const server = createTcpServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const connection = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  onTestFinished(() => {
+    connection.destroy();
+    server.close();
+  });
   await once(connection, 'connect');
   return { origin: `http://127.0.0.1:${connection.localPort}` };
 }

@@ -22,12 +22,13 @@ using SharedDirect = SharedLimiter<BasicDirectLimiter>;
 
 constexpr Secret kSecret{0x0123456789abcdef, 0xfedcba9876543210};
 
-// A path in a folder of its own. Whoever creates a table locks the folder, so in one that others
-// use, they would lock it too. Both are removed at the end.
+// A path in a folder of its own: while a process creates a table, it locks the folder. The file and
+// the folder are removed at the end.
 class TestFile {
  public:
   TestFile() {
     require(mkdtemp(folder_.data()) != nullptr, "there is a folder for tests");
+    // The file alone decides what other users may do.
     chmod(folder_.c_str(), 0755);
     path_ = folder_ + "/table";
   }

@@ -53,6 +53,7 @@ describe.skipIf(NO_SERVER)('SharedBans', () => {
   it.each(Object.entries(CLIENTS))(
     'publishes bans and lifts to other processes (%s)',
     async (name, connect) => {
+      const start = performance.now();
       const a = await bans(`push-${name}`, { connect });
       const b = await bans(`push-${name}`, { connect });
       const received: unknown[] = [];
@@ -63,9 +64,11 @@ describe.skipIf(NO_SERVER)('SharedBans', () => {
       expect(received).toEqual([['p', 7]]);
       // The ban was published, not only found by the next read.
       await expect.poll(() => b.getStats().received).toBe(1);
-      // 600 s, minus the time that the test has taken, plus that of the reply by which b knows the fleet's clock.
-      expect(b.banSecondsLeft('p')).toBeGreaterThan(400);
-      expect(b.banSecondsLeft('p')).toBeLessThan(800);
+      // 600 s, minus the time that the test has taken, plus that of the reply by which b knows the fleet's clock. The reply
+      // has taken less than the test.
+      const left = b.banSecondsLeft('p');
+      expect(left).toBeGreaterThan(400);
+      expect(left).toBeLessThanOrEqual(600 + (performance.now() - start) / 1000);
       expect(b.isBanned('q')).toBe(false);
       b.lift('p');
       expect(b.isBanned('p')).toBe(false);

@@ -25,11 +25,11 @@ afterAll(() => clocks?.close());
 const runs = CHOSEN.map(([fault, mode, limiter]) => {
   const run = ROWS.filter(({ name }) => name.startsWith(fault))
     .flatMap(runsOf)
-    .find(({ limit }) => {
-      const { onStoreFailure } = limit;
-      return onStoreFailure === 'closed' && limit.mode === mode && limit.limiter === limiter;
-    });
-  if (run === undefined) throw new Error(`no fault ${fault}`);
+    .find(
+      ({ limit }) =>
+        limit.onStoreFailure === 'closed' && limit.mode === mode && limit.limiter === limiter,
+    );
+  if (run === undefined) throw new Error(`no fault ${fault} in mode ${mode} with ${limiter}`);
   return run;
 }).filter(({ row }) => clocks !== undefined || row.clocksOf === undefined);
 
