@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createQuotaScript, type QuotaCall } from '../../lib/redis/quota/quota-script.js';
+import { evalAndPersist } from './support/eval.js';
 import { SimulatedQuotaStore } from './support/simulated-quota-store.js';
 import { NO_STORE, PREFIX, storeOfTests } from './support/store.js';
 
@@ -29,7 +30,7 @@ const anyAmounts = fc.tuple(fc.oneof(fc.nat(3), number(-1, 3)), fc.nat(100));
 /** What a node does: most calls are as a node makes them, some are repeated, late, or of another epoch. */
 const anyCall = fc.record({
   node: fc.constantFrom('1', '2', '3'),
-  // A real key expires by the real time, which stands still here, so no step is as long as a key is kept.
+  // The real key does not expire here, so no step is as long as the simulated key is kept.
   step: fc.oneof({ weight: 9, arbitrary: number(0, 1) }, { weight: 1, arbitrary: number(-3, 10) }),
   idStep: fc.constantFrom(1, 1, 1, 1, 0, -1),
   known: fc.nat(20),
@@ -52,22 +53,19 @@ describe.skipIf(NO_STORE)('the script of a shared quota', () => {
   const real = storeOfTests();
   let keys = 0;
 
-  const run = (key: string, args: string[], now: number) => {
-    return real.client.eval(createQuotaScript('run', CLOCK).text, {
-      keys: [`${PREFIX}:${key}`],
-      arguments: [...args, String(now)],
-    });
-  };
+  const { text } = createQuotaScript('run', CLOCK);
+  const nameOf = (key: string) => `${PREFIX}:${key}`;
 
   const compare = async (key: string, store: SimulatedQuotaStore, args: string[], now: number) => {
-    const replies = [await run(key, args, now), store.call(key, args, now)] as unknown[][];
-    const [real, simulated] = replies.map((reply) => reply.map(String)) as [string[], string[]];
-    expect(real.length).toBe(simulated.length);
-    real.forEach((word, index) => {
+    const reply = await evalAndPersist(real.client, text, [nameOf(key)], [...args, String(now)]);
+    const replies = [reply, store.call(key, args, now)] as unknown[][];
+    const [words, simulated] = replies.map((reply) => reply.map(String)) as [string[], string[]];
+    expect(words.length).toBe(simulated.length);
+    words.forEach((word, index) => {
       if (word === '' || Number.isNaN(Number(word))) expect(word).toBe(simulated[index]);
       else expect(Number(word)).toBeCloseTo(Number(simulated[index]), 6);
     });
-    return real;
+    return words;
   };
 
   it('returns what the simulated store returns, whatever the calls', async () => {
@@ -131,12 +129,14 @@ describe.skipIf(NO_STORE)('the script of a shared quota', () => {
 
   it('refuses a key that holds anything else, and leaves it as it is', async () => {
     keys += 1;
-    const key = `quota-${keys}`;
-    await real.client.set(`${PREFIX}:${key}`, 'something else');
-    await expect(run(key, [NEVER_LATE, '1', '{}'], 1)).rejects.toThrow(/WRONGTYPE/);
-    expect(await real.client.get(`${PREFIX}:${key}`)).toBe('something else');
-    await real.client.del(`${PREFIX}:${key}`);
-    await real.client.sAdd(`${PREFIX}:${key}`, 'a');
-    await expect(run(key, [NEVER_LATE, '1', '{}'], 1)).rejects.toThrow(/WRONGTYPE/);
+    const key = nameOf(`quota-${keys}`);
+    const run = () =>
+      real.client.eval(text, { keys: [key], arguments: [NEVER_LATE, '1', '{}', '1'] });
+    await real.client.set(key, 'something else');
+    await expect(run()).rejects.toThrow(/WRONGTYPE/);
+    expect(await real.client.get(key)).toBe('something else');
+    await real.client.del(key);
+    await real.client.sAdd(key, 'a');
+    await expect(run()).rejects.toThrow(/WRONGTYPE/);
   });
 });

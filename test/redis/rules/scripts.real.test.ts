@@ -1,9 +1,9 @@
-// The scripts of rules on a real server: they reply what SimulatedRules replies, on which simulations run, and in mode
-// `strict` they decide as RuleLimiter does.
+// The scripts of rules on a real server: they reply what SimulatedRules replies, on which simulations run.
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createRuleScript, type RuleScriptName } from '../../../lib/redis/rules/rule-scripts.js';
+import { evalAndPersist, ttlAfterEval } from '../support/eval.js';
 import { SimulatedRules } from '../support/simulated-rules.js';
 import { NO_STORE, PREFIX, storeOfTests } from '../support/store.js';
 
@@ -67,11 +67,14 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
   const real = storeOfTests();
   let runs = 0;
 
+  const textOf = (name: RuleScriptName) => createRuleScript(name, 'run', CLOCK).text;
+  const nameOf = (key: string) => `${PREFIX}:{rules}:${key}`;
+
   const run = (name: RuleScriptName, keys: string[], args: string[], now: number) =>
-    real.client.eval(createRuleScript(name, 'run', CLOCK).text, {
-      keys: keys.map((key) => `${PREFIX}:{rules}:${key}`),
-      arguments: [...args, String(now)],
-    });
+    real.client.eval(textOf(name), { keys: keys.map(nameOf), arguments: [...args, String(now)] });
+
+  const ttlAfter = (name: RuleScriptName, key: string, args: string[], now: number) =>
+    ttlAfterEval(real.client, textOf(name), nameOf(key), [...args, String(now)]);
 
   it('reply what the simulated store replies', async () => {
     await fc.assert(
@@ -124,7 +127,9 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
                 [count, violations, within, jitter, random, forget, ...seconds].join(' '),
               ),
             }[name];
-            const reply = await run(name, keys, [first, ...args], now);
+            const stored = keys.map(nameOf);
+            const sent = [first, ...args, String(now)];
+            const reply = await evalAndPersist(real.client, textOf(name), stored, sent);
             const expected = simulated.runUnexpired(name, keys, [first, ...args], now);
             const read = (value: unknown) =>
               String(value)
@@ -161,31 +166,23 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
   });
 
   it('keep no key of a bucket from which nothing is used', async () => {
-    const args = (cost: number) => ['1e300', '1', '0', '20', '0.5', `1 10 1 0 0 0 0 ${cost} 0 0`];
-    const key = `${PREFIX}:{rules}:fresh`;
-    await run('check', ['fresh'], args(3), 10);
-    expect(await real.client.exists(key)).toBe(1);
-    expect(await real.client.pTTL(key)).toBeLessThanOrEqual(4000);
+    const args = ['1e300', '1', '0', '20', '0.5', '1 10 1 0 0 0 0 3 0 0'];
+    expect(await ttlAfter('check', 'fresh', args, 10)).toBe(4000);
     await run('settle', ['fresh'], ['1e300', '1', '20', '1 10 1 0 0 -3'], 10);
-    expect(await real.client.exists(key)).toBe(0);
+    expect(await real.client.exists(nameOf('fresh'))).toBe(0);
   });
 
   it('keep a key until the bucket is full by the slowest rate of all calls, and write it again for a slower one', async () => {
-    const key = `${PREFIX}:{rules}:slow`;
     const check = (slowest: number, cost: number) =>
-      run(
+      ttlAfter(
         'check',
-        ['slow'],
+        'slow',
         ['1e300', '1', '0', '20', '0.5', `100 10 ${slowest} 0 0 0 0 ${cost} 0 0`],
         10,
       );
-    const seconds = async () => Math.round((await real.client.pTTL(key)) / 1000);
-    await check(0.1, 5);
-    expect(await seconds()).toBe(5 / 0.1 + 1);
-    await check(100, 1);
-    expect(await seconds()).toBe(6 / 0.1 + 1);
+    expect(await check(0.1, 5)).toBe(1000 * (5 / 0.1 + 1));
+    expect(await check(100, 1)).toBe(1000 * (6 / 0.1 + 1));
     // Refused: it takes nothing.
-    await check(0.001, 9);
-    expect(await seconds()).toBe(6 / 0.001 + 1);
+    expect(await check(0.001, 9)).toBe(1000 * (6 / 0.001 + 1));
   });
 });

@@ -1,5 +1,5 @@
-// SimulatedRules: does in TypeScript what the scripts of rules do, for simulations. rule-scripts.real.test.ts shows on a
-// real server that both reply the same, bit for bit.
+// SimulatedRules: does in TypeScript what the scripts of rules do, for simulations. rules/scripts.real.test.ts shows on
+// a real server that both reply the same, bit for bit.
 
 import {
   createRuleScript,
