@@ -12,7 +12,7 @@ import {
   type ScriptClock,
   type ScriptName,
 } from '../../lib/redis/store/limit-scripts.js';
-import { evalAndPersist, ttlAfterEval } from './support/eval.js';
+import { evalAndPersist, expectTtl } from './support/eval.js';
 import { SimulatedBans } from './support/simulated-bans.js';
 import { SimulatedStore } from './support/simulated-store.js';
 import { mappingClient, NO_STORE, PREFIX, storeOfTests } from './support/store.js';
@@ -69,8 +69,11 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     now: number,
   ) => evalAndPersist(real.client, textOf(name, limit), [nameOf(key)], [...args, micros(now)]);
 
-  const ttlAfter = (name: ScriptName, limit: Limit, key: string, args: string[], now: number) =>
-    ttlAfterEval(real.client, textOf(name, limit), nameOf(key), [...args, micros(now)]);
+  /** Checks in mode `strict`, and expects this time to live, in seconds. */
+  const checkForTtl = (limit: Limit, key: string, cost: number, now: number, seconds: number) => {
+    const args = [NEVER_LATE, String(cost), micros(now)];
+    return expectTtl(real.client, textOf('strict', limit), nameOf(key), args, seconds * 1000);
+  };
 
   /** The same time as the store's clock could show it. */
   const rounded = (seconds: number) => Math.round(seconds * 1e6) / 1e6;
@@ -330,47 +333,47 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     const times = { leaseSeconds: 10_000, shortLeaseSeconds: 0.5 };
     const limit = { rateLimit: 1, burstLimit: 1000, disconnectThreshold: null, ...times };
     // The lifetime of leases, the time to fill the bucket, and one second to spare.
-    expect(await ttlAfter('strict', limit, 'good', [NEVER_LATE, '1'], 1)).toBe(11_001_000);
-    const short = { ...limit, burstLimit: 10, leaseSeconds: 30 };
+    await checkForTtl(limit, 'good', 1, 1, 11_001);
     // And eight within which further checks do not renew it.
-    expect(await ttlAfter('strict', short, 'bad', [NEVER_LATE, '11'], 1)).toBe(3_609_000);
+    await checkForTtl({ ...limit, burstLimit: 10, leaseSeconds: 30 }, 'bad', 11, 1, 3609);
   });
 
   it('renew the time to live of a steady peer once in eight seconds', async () => {
     const limit = { rateLimit: 1, burstLimit: 1000, disconnectThreshold: null, ...NO_LEASES };
-    const check = async (now: number) => {
-      const ttl = await ttlAfter('strict', limit, 'renewed', [NEVER_LATE, '1'], now);
-      await real.client.pExpire(nameOf('renewed'), 5_000_000);
-      return ttl;
-    };
+    const key = nameOf('renewed');
     const start = 1.6e9;
-    expect(await check(start)).toBe(1_002_000);
+    await checkForTtl(limit, 'renewed', 1, start, 1002);
+    await real.client.persist(key);
     // The first check of a steady peer.
-    expect(await check(start + 1)).toBe(1_010_000);
-    // One within the eight seconds.
-    expect(await check(start + 8.9)).toBeGreaterThan(1_010_000);
-    expect(await check(start + 9.1)).toBe(1_010_000);
+    await checkForTtl(limit, 'renewed', 1, start + 1, 1010);
+    await real.client.persist(key);
+    await run('strict', limit, 'renewed', [NEVER_LATE, '1'], start + 8.9);
+    expect(await real.client.pTTL(key)).toBe(-1);
+    await checkForTtl(limit, 'renewed', 1, start + 9.1, 1010);
   });
 
   it('set the time to live of another limit anew, and never to less than is left', async () => {
     const fast = { rateLimit: 10, burstLimit: 1000, disconnectThreshold: null, ...NO_LEASES };
     const slow = { ...fast, rateLimit: 1 };
-    const check = (limit: Limit) => ttlAfter('strict', limit, 'limits', [NEVER_LATE, '1'], 1.6e9);
-    expect(await check(fast)).toBe(102_000);
-    // What is left suffices, and is left as it is.
-    expect(await check(fast)).toBeLessThanOrEqual(102_000);
-    expect(await check(slow)).toBe(1_010_000);
-    expect(await check(fast)).toBeGreaterThan(110_000);
-    expect(await check(fast)).toBeGreaterThan(110_000);
+    const key = nameOf('limits');
+    const expectNotRenewed = async () => {
+      await real.client.persist(key);
+      await run('strict', fast, 'limits', [NEVER_LATE, '1'], 1.6e9);
+      expect(await real.client.pTTL(key)).toBe(-1);
+    };
+    await checkForTtl(fast, 'limits', 1, 1.6e9, 102);
+    await expectNotRenewed();
+    await checkForTtl(slow, 'limits', 1, 1.6e9, 1010);
+    await expectNotRenewed();
+    await expectNotRenewed();
   });
 
   it('let a used key live no longer than is needed after the clock was set back', async () => {
     const limit = { rateLimit: 1, burstLimit: 10, disconnectThreshold: null, ...NO_LEASES };
     const start = 1.6e9;
-    const check = (now: number) => ttlAfter('strict', limit, 'back', [NEVER_LATE, '1'], now);
-    await check(start);
-    await check(start + 1);
-    expect(await check(start - 86_400)).toBe(20_000);
+    for (const now of [start, start + 1])
+      await run('strict', limit, 'back', [NEVER_LATE, '1'], now);
+    await checkForTtl(limit, 'back', 1, start - 86_400, 20);
   });
 
   it('refuse foreign values, and leave them unchanged', async () => {

@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createRuleScript, type RuleScriptName } from '../../../lib/redis/rules/rule-scripts.js';
-import { evalAndPersist, ttlAfterEval } from '../support/eval.js';
+import { evalAndPersist, expectTtl } from '../support/eval.js';
 import { SimulatedRules } from '../support/simulated-rules.js';
 import { NO_STORE, PREFIX, storeOfTests } from '../support/store.js';
 
@@ -73,8 +73,11 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
   const run = (name: RuleScriptName, keys: string[], args: string[], now: number) =>
     real.client.eval(textOf(name), { keys: keys.map(nameOf), arguments: [...args, String(now)] });
 
-  const ttlAfter = (name: RuleScriptName, key: string, args: string[], now: number) =>
-    ttlAfterEval(real.client, textOf(name), nameOf(key), [...args, String(now)]);
+  /** Checks at 10 seconds, and expects this time to live, in seconds. */
+  const checkForTtl = (key: string, numbers: string, seconds: number) => {
+    const args = ['1e300', '1', '0', '20', '0.5', numbers, '10'];
+    return expectTtl(real.client, textOf('check'), nameOf(key), args, seconds * 1000);
+  };
 
   it('reply what the simulated store replies', async () => {
     await fc.assert(
@@ -166,23 +169,15 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
   });
 
   it('keep no key of a bucket from which nothing is used', async () => {
-    const args = ['1e300', '1', '0', '20', '0.5', '1 10 1 0 0 0 0 3 0 0'];
-    expect(await ttlAfter('check', 'fresh', args, 10)).toBe(4000);
+    await checkForTtl('fresh', '1 10 1 0 0 0 0 3 0 0', 3 + 1);
     await run('settle', ['fresh'], ['1e300', '1', '20', '1 10 1 0 0 -3'], 10);
     expect(await real.client.exists(nameOf('fresh'))).toBe(0);
   });
 
   it('keep a key until the bucket is full by the slowest rate of all calls, and write it again for a slower one', async () => {
-    const check = (slowest: number, cost: number) =>
-      ttlAfter(
-        'check',
-        'slow',
-        ['1e300', '1', '0', '20', '0.5', `100 10 ${slowest} 0 0 0 0 ${cost} 0 0`],
-        10,
-      );
-    expect(await check(0.1, 5)).toBe(1000 * (5 / 0.1 + 1));
-    expect(await check(100, 1)).toBe(1000 * (6 / 0.1 + 1));
+    await checkForTtl('slow', '100 10 0.1 0 0 0 0 5 0 0', 5 / 0.1 + 1);
+    await checkForTtl('slow', '100 10 100 0 0 0 0 1 0 0', 6 / 0.1 + 1);
     // Refused: it takes nothing.
-    expect(await check(0.001, 9)).toBe(1000 * (6 / 0.001 + 1));
+    await checkForTtl('slow', '100 10 0.001 0 0 0 0 9 0 0', 6 / 0.001 + 1);
   });
 });
