@@ -504,7 +504,7 @@ test.each(['buffers', 'text'])(
 );
 
 test('close() during a pause returns the rest to the stream, each byte once', async () => {
-  const limiter = few(1, { rateLimit: 0.1 });
+  const limiter = few(1);
   const { port, guard, sockets, lines } = await guarded({ messages: { limiter }, ...PAUSING });
   const peer = await connected(port);
   peer.write('a\nb\r\nc\nd');

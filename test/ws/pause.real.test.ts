@@ -127,7 +127,7 @@ test('messages of one chunk that cannot pass in time close with 1013, even after
 
 test('close() of the user during a pause drops waiting messages and reads the peer’s answer', async () => {
   const { port, server, received } = await guarded({
-    messages: { limiter: few(1, { rateLimit: 0.1 }) },
+    messages: { limiter: few(1) },
     ...PAUSING,
   });
   const peer = await connected(port);
@@ -143,7 +143,7 @@ test('close() of the user during a pause drops waiting messages and reads the pe
 
 test('close() by onVerdict during a pause drops waiting messages', async () => {
   const { port, guard, received } = await guarded({
-    messages: { limiter: few(1, { rateLimit: 0.1 }) },
+    messages: { limiter: few(1) },
     ...PAUSING,
     onVerdict: ({ did, socket }) => {
       if (did === 'paused') socket?.close(4000, 'enough');
@@ -158,7 +158,7 @@ test('close() by onVerdict during a pause drops waiting messages', async () => {
 
 test('too many tiny frames in one chunk close with 1013', async () => {
   const { port, verdicts } = await guarded({
-    messages: { limiter: few(1, { rateLimit: 0.1 }) },
+    messages: { limiter: few(1) },
     ...PAUSING,
   });
   const peer = await connected(port);
@@ -170,7 +170,7 @@ test('too many tiny frames in one chunk close with 1013', async () => {
 
 test('too many compressed messages in one chunk close with 1013', async () => {
   const { port, verdicts } = await guarded(
-    { messages: { limiter: few(1, { rateLimit: 0.1 }) }, ...PAUSING },
+    { messages: { limiter: few(1) }, ...PAUSING },
     { perMessageDeflate: true },
   );
   const peer = await connected(port);
@@ -202,7 +202,7 @@ test('a listener that throws after a pause does not stop the next messages', asy
 });
 
 test('close() of the guard delivers waiting messages', async () => {
-  const limiter = few(1, { rateLimit: 0.1 });
+  const limiter = few(1);
   const { port, guard, received, server } = await guarded({ messages: { limiter }, ...PAUSING });
   const peer = await connected(port);
   for (const text of ['a', 'b', 'c']) peer.send(text);
@@ -228,7 +228,7 @@ test('messages that a peer sent before its close still pass', async () => {
 });
 
 test('onVerdict may close the guard during a pause, and no message is lost', async () => {
-  const limiter = few(1, { rateLimit: 0.1 });
+  const limiter = few(1);
   const all: { close(): void }[] = [];
   const onVerdict = ({ did }: { did: string }) => {
     if (did === 'paused') all[0]?.close();
