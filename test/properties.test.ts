@@ -10,6 +10,7 @@ import {
 } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
 import { ENGINES, manualClock } from './support/limiters.js';
+import { runs } from './support/runs.js';
 
 const MICROSECOND = 1e-6;
 
@@ -82,7 +83,7 @@ describe.each([
         expect(beyond).toBeUndefined();
       }
     });
-    fc.assert(property, { numRuns: 150 });
+    fc.assert(property, runs(150));
   });
 });
 
@@ -114,7 +115,7 @@ test('RateLimiter allows a peer after its delay and one microsecond, whatever ot
       }
     },
   );
-  fc.assert(property, { numRuns: 150 });
+  fc.assert(property, runs(150));
 });
 
 /** A limiter that bans, and how one of its peers is asked. */
@@ -240,7 +241,7 @@ describe.each(Object.keys(BANNING))('%s', (name) => {
         return { model, real };
       }, commands);
     });
-    fc.assert(property, { numRuns: 100 });
+    fc.assert(property, runs());
   });
 });
 
@@ -318,6 +319,6 @@ describe.each(Object.keys(BOUNDED))('%s', (name) => {
         if (before.peers < maxPeers) expect(after.peers).toBe(before.peers + 1);
       });
     });
-    fc.assert(property, { numRuns: 100 });
+    fc.assert(property, runs());
   });
 });

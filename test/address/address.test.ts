@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { addressKey, addressResolver, clientAddress, connectionKey } from 'relay-limiter/address';
 import { describe, expect, test } from 'vitest';
 import { codeOf } from '../support/limiters.js';
+import { runs } from '../support/runs.js';
 
 const request = (remoteAddress: string | undefined, forwarded?: string) => ({
   socket: { remoteAddress } as Socket,
@@ -112,6 +113,7 @@ describe('addressKey', () => {
           expect(addressKey(own, { ipv6Subnet })).toBe(keys[0]);
         },
       ),
+      runs(),
     );
   });
 
@@ -124,6 +126,7 @@ describe('addressKey', () => {
           expect(error).toHaveProperty('code', 'ERR_LIMITER_KEY');
         }
       }),
+      runs(),
     );
   });
 });
@@ -225,6 +228,7 @@ describe('clientAddress', () => {
       fc.property(fc.string(), (header) => {
         expect(() => addressKey(resolve(request('127.0.0.1', header)) as string)).not.toThrow();
       }),
+      runs(),
     );
   });
 

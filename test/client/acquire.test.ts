@@ -7,6 +7,7 @@ import {
   type PolicyLimiterOptions,
 } from 'relay-limiter/client';
 import { describe, expect, it, vi } from 'vitest';
+import { runs } from '../support/runs.js';
 import { pass, said, useVirtualTime } from './support.js';
 
 const ONE_A_SECOND = [{ quota: 1, windowSeconds: 1 }];
@@ -122,7 +123,7 @@ describe('PolicyLimiter.acquire', () => {
           expect(vi.getTimerCount()).toBe(0);
         },
       ),
-      { numRuns: 100 },
+      runs(),
     );
   });
 });

@@ -2,6 +2,7 @@
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { runs } from '../support/runs.js';
 import { burst, limited } from './support.js';
 
 describe('bucket', () => {
@@ -136,7 +137,7 @@ describe('fixed', () => {
         clock.now += limiter.delaySeconds();
         expect(limiter.delaySeconds()).toBe(0);
       }),
-      { numRuns: 2000 },
+      runs(2000),
     );
   });
 

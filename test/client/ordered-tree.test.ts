@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { amountOf } from '../../dist/client/cost.js';
 import { OrderedTree } from '../../dist/client/ordered-tree.js';
 import { seeded } from '../support/random.js';
+import { runs } from '../support/runs.js';
 
 interface Item {
   readonly rank: number;
@@ -53,6 +54,7 @@ describe('OrderedTree', () => {
           }
         }
       }),
+      runs(),
     );
   });
 

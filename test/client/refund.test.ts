@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import type { PolicyLimiter } from 'relay-limiter/client';
 import { describe, expect, it } from 'vitest';
+import { runs } from '../support/runs.js';
 import {
   burst,
   GREEDY,
@@ -50,6 +51,7 @@ describe('a refund', () => {
             if (kept) expect(one.limiter.tryAcquire(cost)).toBe(twin.limiter.tryAcquire(cost));
           }
         }),
+        runs(),
       );
     }
   });
@@ -64,7 +66,7 @@ describe('a refund', () => {
           const sent = sentOf(all, limiter, clock, tell);
           expect(mostIn(100, sent)).toBeLessThanOrEqual(20 + 1e-6);
         }),
-        { numRuns: 200 },
+        runs(200),
       );
     }
   });

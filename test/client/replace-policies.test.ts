@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import type { Algorithm } from 'relay-limiter/client';
 import { describe, expect, it } from 'vitest';
 import { codeOf } from '../support/limiters.js';
+import { runs } from '../support/runs.js';
 import { burst, left, limited, mostIn, policyOf, type Sent, said } from './support.js';
 
 const MINUTE = { quota: 10, windowSeconds: 60 };
@@ -146,6 +147,7 @@ describe('PolicyLimiter.update with policies', () => {
           expect(mostIn(60, sent)).toBeLessThanOrEqual(20);
         },
       ),
+      runs(),
     );
   });
 });

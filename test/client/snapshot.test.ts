@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import type { PolicySnapshot } from 'relay-limiter/client';
 import { describe, expect, it } from 'vitest';
 import { codeOf } from '../support/limiters.js';
+import { runs } from '../support/runs.js';
 import { burst, left, limited, mostIn, policyOf, type Quota, type Sent, said } from './support.js';
 
 const ALGORITHMS = ['bucket', 'sliding', 'fixed'] as const;
@@ -110,7 +111,7 @@ describe.each(['bucket', 'sliding'] as const)('a limiter with %s', (algorithm) =
           expect(mostIn(windowSeconds, sent)).toBeLessThanOrEqual(quota);
         }
       }),
-      { numRuns: 300 },
+      runs(300),
     );
   });
 });

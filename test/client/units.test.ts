@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { type Costs, PolicyLimiter } from 'relay-limiter/client';
 import { describe, expect, it } from 'vitest';
 import { codeOf } from '../support/limiters.js';
+import { runs } from '../support/runs.js';
 import { limited, mostIn, type Sent } from './support.js';
 
 const REQUESTS_AND_TOKENS = [
@@ -178,6 +179,7 @@ describe('Lease.settle', () => {
           expect(mostIn(30, sent)).toBeLessThanOrEqual(100);
         },
       ),
+      runs(),
     );
   });
 });

@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import type { RateLimitInfo } from 'relay-limiter/headers';
 import { describe, expect, it } from 'vitest';
+import { runs } from '../support/runs.js';
 import { burst, greedy, lease, left, limited, policyOf, said } from './support.js';
 
 describe('policies that a server reports', () => {
@@ -201,6 +202,7 @@ describe('a hostile server', () => {
         const { limits } = limiter.snapshot();
         expect(JSON.parse(JSON.stringify(limits))).toEqual(limits);
       }),
+      runs(),
     );
   });
 });

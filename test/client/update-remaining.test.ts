@@ -4,6 +4,7 @@
 import fc from 'fast-check';
 import type { Lease } from 'relay-limiter/client';
 import { describe, expect, it } from 'vitest';
+import { runs } from '../support/runs.js';
 import { burst, greedy, lease, left, limited, policyOf, ROOMY, said } from './support.js';
 
 /**
@@ -195,7 +196,7 @@ describe('a reported remaining amount', () => {
           const random = (at: number) => ((numbers[at % 200] ?? 0) % 1000) / 1000;
           expect(refusedOutOfOrder(algorithm, random)).toBe(0);
         }),
-        { numRuns: 30 },
+        runs(30),
       );
     },
   );

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { type Lease, UpstreamPool } from 'relay-limiter/client';
 import { describe, expect, it, vi } from 'vitest';
 import { codeOf } from '../support/limiters.js';
+import { runs } from '../support/runs.js';
 import { watched } from './network.js';
 import { MANY, node, poolOf } from './pools.js';
 import { left, mostIn, now, pass, type Sent, said, useVirtualTime } from './support.js';
@@ -233,7 +234,7 @@ it('UpstreamPool never exceeds the quotas of a node and serves every request', a
         }
       },
     ),
-    { numRuns: 60 },
+    runs(60),
   );
 });
 

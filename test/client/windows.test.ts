@@ -10,6 +10,7 @@ import {
   slidingLog,
   tokenBuckets,
 } from '../../examples/strategies/servers.js';
+import { runs } from '../support/runs.js';
 import { limited, mostIn, type Sent, sentOf, takes } from './support.js';
 
 const SAFE = ['bucket', 'sliding'] as const;
@@ -119,7 +120,7 @@ describe('servers', () => {
       fc.property(fc.array(phase, { minLength: 4, maxLength: 4 }), (phases) => {
         expect(refusals(fixedWindows(POLICIES, phases), times)).toBe(0);
       }),
-      { numRuns: 20 },
+      runs(20),
     );
   });
 
@@ -168,7 +169,7 @@ describe.each(SAFE)('%s', (algorithm) => {
         const sent = sentOf(all, limiter, clock);
         expect(mostIn(100, sent)).toBeLessThanOrEqual(20 + 1e-6);
       }),
-      { numRuns: 300 },
+      runs(300),
     );
   });
 
@@ -206,7 +207,7 @@ describe.each(SAFE)('%s', (algorithm) => {
           expect(mostIn(windowSeconds, sent)).toBeLessThanOrEqual(quota + 1e-6);
         }
       }),
-      { numRuns: 500 },
+      runs(500),
     );
   });
 
@@ -230,6 +231,7 @@ describe.each(SAFE)('%s', (algorithm) => {
           expect(limiter.tryAcquire(smallest * 1.001)).toBe(false);
         },
       ),
+      runs(),
     );
   });
 
@@ -252,7 +254,7 @@ describe.each(SAFE)('%s', (algorithm) => {
           expect(at - windowSeconds).toBeGreaterThanOrEqual(before);
         }
       }),
-      { numRuns: 1000 },
+      runs(1000),
     );
   });
 
@@ -272,6 +274,7 @@ describe.each(SAFE)('%s', (algorithm) => {
           }
         }
       }),
+      runs(),
     );
   });
 

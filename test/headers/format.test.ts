@@ -12,6 +12,7 @@ import {
 } from 'relay-limiter/headers';
 import { describe, expect, it } from 'vitest';
 import { codeOf } from '../support/limiters.js';
+import { runs } from '../support/runs.js';
 
 const NOW = Date.UTC(2026, 10, 22, 15, 20);
 
@@ -265,7 +266,7 @@ describe('parseRateLimitHeaders', () => {
       fc.property(info, fc.boolean(), (said, strict) => {
         expect(parseRateLimitHeaders(format(said, 11), { now: NOW, strict })).toEqual(said);
       }),
-      { numRuns: 1000 },
+      runs(1000),
     );
   });
 
@@ -291,7 +292,7 @@ describe('parseRateLimitHeaders', () => {
           ignored: [],
         });
       }),
-      { numRuns: 1000 },
+      runs(1000),
     );
   });
 });

@@ -2,6 +2,7 @@
 
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { runs } from '../support/runs.js';
 import { NOTHING, parse } from './support.js';
 
 afterEach(() => {
@@ -133,7 +134,7 @@ describe('a hostile server', () => {
         read += policies.length + limits.length;
       },
     );
-    fc.assert(check, { numRuns: 5000 });
+    fc.assert(check, runs(5000));
     // With this seed, some of the fields are valid.
     read = 0;
     fc.assert(check, { numRuns: 1000, seed: 1 });

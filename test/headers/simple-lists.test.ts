@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { parseList } from 'structured-headers';
 import { describe, expect, it } from 'vitest';
 import { readList } from '../../lib/headers/structured-fields.js';
+import { runs } from '../support/runs.js';
 
 // Without @ and .0, for which structured-headers needs corrections.
 const PIECES = [
@@ -67,7 +68,7 @@ describe('a list of limits', () => {
       fc.property(text, (list) => {
         expect(readList(list)).toStrictEqual(expected(list));
       }),
-      { numRuns: 2000 },
+      runs(2000),
     );
   });
 });

@@ -12,6 +12,7 @@ import { formatRateLimitHeaders, parseProblem } from 'relay-limiter/headers';
 import { type Draft, rateLimit } from 'relay-limiter/http';
 import { describe, expect, test, vi } from 'vitest';
 import { ENGINES, manualClock } from '../support/limiters.js';
+import { runs } from '../support/runs.js';
 import { ask, type Middleware } from './support.js';
 
 describe.each(ENGINES)('the rate limit fields with the %s engine', (engine) => {
@@ -228,7 +229,7 @@ describe.each(ENGINES)('the rate limit fields with the %s engine', (engine) => {
       },
     );
     try {
-      await fc.assert(property, { numRuns: 60 });
+      await fc.assert(property, runs(60));
     } finally {
       vi.useRealTimers();
     }
@@ -255,6 +256,6 @@ describe.each(ENGINES)('the rate limit fields with the %s engine', (engine) => {
         middleware.close();
       },
     );
-    await fc.assert(property, { numRuns: 100 });
+    await fc.assert(property, runs());
   });
 });

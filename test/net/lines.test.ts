@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { LineSplitter } from '../../dist/net/lines.js';
+import { runs } from '../support/runs.js';
 
 /** All lines of a stream that arrives in these chunks. */
 function linesOf(chunks: readonly Buffer[], maxBytes = 1e6): string[] {
@@ -31,6 +32,7 @@ test('LineSplitter returns the same lines for every division into chunks', () =>
       const expected = pairs.map(([text]) => text);
       expect(linesOf(chunks)).toEqual(last === '' ? expected : [...expected, last]);
     }),
+    runs(),
   );
 });
 

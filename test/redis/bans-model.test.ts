@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { SharedBans } from '../../lib/redis/index.js';
 import { type Random, seeded } from '../support/random.js';
+import { runs } from '../support/runs.js';
 import { SimulatedBans } from './support/simulated-bans.js';
 import { VirtualTime } from './support/virtual-time.js';
 
@@ -260,7 +261,7 @@ describe('SharedBans', () => {
   it('end a ban by its time or by a lift made after it, and by nothing else', async () => {
     await fc.assert(
       fc.asyncProperty(anyFleet, (fleet) => new Model(fleet).run()),
-      { numRuns: 12 },
+      runs(12),
     );
   });
 });

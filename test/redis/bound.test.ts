@@ -3,6 +3,7 @@
 
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { runs } from '../support/runs.js';
 import { type Scenario, simulate } from './support/simulation.js';
 
 afterEach(() => {
@@ -64,7 +65,7 @@ const anyOutages = fc
   .map(([first, pause, then]) => [first, { ...then, at: first.at + first.seconds + pause }]);
 
 /** A found counterexample is printed with its seed; looking for a simpler one would take minutes. */
-const RUNS = { numRuns: 12, endOnFailure: true };
+const RUNS = { ...runs(12), endOnFailure: true };
 
 // The rounding error of sums of epoch seconds: a quarter of a microsecond per addition.
 const ROUNDING = 1e-3;

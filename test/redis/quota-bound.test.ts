@@ -3,6 +3,7 @@
 
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { runs } from '../support/runs.js';
 import { type QuotaScenario, QuotaSimulation } from './support/quota-simulation.js';
 
 afterEach(() => {
@@ -92,7 +93,7 @@ describe('SharedPolicyLimiter', () => {
       fc.asyncProperty(anyScenario, async (scenario) => {
         expect((await run(scenario)).excess()).toBeLessThanOrEqual(ROUNDING);
       }),
-      { numRuns: 6 },
+      runs(6),
     );
   });
 
@@ -102,7 +103,7 @@ describe('SharedPolicyLimiter', () => {
         const simulation = await run({ ...scenario, outages: [outage] });
         expect(simulation.excess()).toBeLessThanOrEqual(ROUNDING);
       }),
-      { numRuns: 4 },
+      runs(4),
     );
   });
 });

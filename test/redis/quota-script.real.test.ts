@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createQuotaScript, type QuotaCall } from '../../lib/redis/quota/quota-script.js';
+import { runs } from '../support/runs.js';
 import { evalAndPersist } from './support/eval.js';
 import { SimulatedQuotaStore } from './support/simulated-quota-store.js';
 import { NO_STORE, PREFIX, storeOfTests } from './support/store.js';
@@ -105,7 +106,7 @@ describe.skipIf(NO_STORE)('the script of a shared quota', () => {
           granted += Number(reply[4] ?? 0);
         }
       }),
-      { numRuns: 100 },
+      runs(),
     );
     expect(granted).toBeGreaterThan(0);
   });

@@ -12,6 +12,7 @@ import {
   type ScriptClock,
   type ScriptName,
 } from '../../lib/redis/store/limit-scripts.js';
+import { runs } from '../support/runs.js';
 import { evalAndPersist, expectTtl } from './support/eval.js';
 import { SimulatedBans } from './support/simulated-bans.js';
 import { SimulatedStore } from './support/simulated-store.js';
@@ -106,7 +107,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
           expect(replies.map(numbers)).toEqual(verdicts);
         },
       ),
-      { numRuns: 100 },
+      runs(),
     );
   });
 
@@ -196,7 +197,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
           }
         },
       ),
-      { numRuns: 150 },
+      runs(150),
     );
   });
 
@@ -286,7 +287,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
         await listener.unsubscribe(index);
         expect(published.map(readMessage)).toEqual(simulated.map(readMessage));
       }),
-      { numRuns: 60 },
+      runs(60),
     );
   });
 

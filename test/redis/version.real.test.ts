@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CHANGE_VERSION, readVersion, SYNC_VERSION } from '../../lib/redis/store/version.js';
+import { runs } from '../support/runs.js';
 import { SimulatedVersion } from './support/simulated-version.js';
 import { NO_STORE, PREFIX, storeOfTests } from './support/store.js';
 
@@ -21,13 +22,13 @@ const anyCall = fc.oneof(
 
 describe.skipIf(NO_STORE)('The scripts of versions', () => {
   const real = storeOfTests();
-  let runs = 0;
+  let round = 0;
 
   it('reply what the simulated store replies, and number changes by the time of the store', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(anyCall, { maxLength: 40 }), async (calls) => {
-        runs += 1;
-        const key = `${PREFIX}:{version}:${runs}`;
+        round += 1;
+        const key = `${PREFIX}:{version}:${round}`;
         let now = 0;
         const simulated = new SimulatedVersion(() => now);
         for (const [which, given, more] of calls) {
@@ -46,7 +47,7 @@ describe.skipIf(NO_STORE)('The scripts of versions', () => {
           expect(reply).toBe(which === 'sync' ? simulated.sync(args) : simulated.change(args));
         }
       }),
-      { numRuns: 50 },
+      runs(50),
     );
   });
 

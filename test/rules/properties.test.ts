@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { type Keys, type Rule, RuleLimiter, type RuleNumbers } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
 import { ENGINES, manualClock } from '../support/limiters.js';
+import { runs } from '../support/runs.js';
 import {
   ALL_KINDS,
   appliesTo,
@@ -26,7 +27,7 @@ import {
 } from './books.js';
 import { Ledger } from './ledger.js';
 
-const RUNS = { numRuns: 75 };
+const RUNS = runs(75);
 const BANS = {
   peer: { violations: 3, withinSeconds: 60, seconds: [5, 50] },
   account: { violations: 2, withinSeconds: 5, seconds: 1 },
@@ -267,7 +268,7 @@ describe.each(ENGINES)('A RuleLimiter on the %s engine', (engine) => {
         expect(Math.abs(left('polls') - left('waits'))).toBeLessThan(1e-9);
       },
     );
-    fc.assert(property, { numRuns: 50 });
+    fc.assert(property, runs(50));
   });
 
   test('answers opened peers as their keys', () => {

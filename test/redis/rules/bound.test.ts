@@ -6,6 +6,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { SharedRuleLimiter } from '../../../lib/redis/index.js';
 import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
 import { type Random, seeded } from '../../support/random.js';
+import { runs } from '../../support/runs.js';
 import { RuleWorld } from '../support/rule-world.js';
 
 afterEach(() => {
@@ -245,7 +246,7 @@ describe('SharedRuleLimiter', () => {
         const outcome = await new Simulation(scenario).run();
         expect(outcome.excess).toBeLessThanOrEqual(ROUNDING);
       }),
-      { numRuns: 8, endOnFailure: true },
+      { ...runs(8), endOnFailure: true },
     );
   });
 
@@ -258,7 +259,7 @@ describe('SharedRuleLimiter', () => {
         const outcome = await new Simulation({ ...scenario, restarts, seconds: 15, outages }).run();
         expect(outcome.excess).toBeLessThanOrEqual(ROUNDING);
       }),
-      { numRuns: 8, endOnFailure: true },
+      { ...runs(8), endOnFailure: true },
     );
   });
 });

@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createRuleScript, type RuleScriptName } from '../../../lib/redis/rules/rule-scripts.js';
+import { runs } from '../../support/runs.js';
 import { evalAndPersist, expectTtl } from '../support/eval.js';
 import { SimulatedRules } from '../support/simulated-rules.js';
 import { NO_STORE, PREFIX, storeOfTests } from '../support/store.js';
@@ -65,7 +66,7 @@ const anyPolicy = fc.record({
 
 describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
   const real = storeOfTests();
-  let runs = 0;
+  let round = 0;
 
   const textOf = (name: RuleScriptName) => createRuleScript(name, 'run', CLOCK).text;
   const nameOf = (key: string) => `${PREFIX}:{rules}:${key}`;
@@ -87,7 +88,7 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
         number(0, 2e9),
         fc.array(anyCall, { minLength: 1, maxLength: 25 }),
         async (rules, policy, start, calls) => {
-          runs += 1;
+          round += 1;
           let now = start;
           const simulated = new SimulatedRules(() => now);
           const { violations, within, jitter, forget, seconds } = policy;
@@ -104,7 +105,7 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
               return `${rate} ${burst} ${rate * slowest ** (id % 3)}`;
             });
             const keys = asked.map(
-              ({ rule }) => `${name === 'punish' ? 'o' : 'b'}-${runs}-${rule}`,
+              ({ rule }) => `${name === 'punish' ? 'o' : 'b'}-${round}-${rule}`,
             );
             const args = {
               check: [
@@ -142,7 +143,7 @@ describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
           }
         },
       ),
-      { numRuns: 100 },
+      runs(),
     );
   });
 
