@@ -244,9 +244,9 @@ export class ShardHealth {
   }
 
   /**
-   * The heartbeat `number`, for which the store has been given a deadline since `startedAt`, has no reply. If calls have been answered in time since, they are many, and it
-   * waits its turn; if this process was blocked, the reply may be there soon. Then the store has another deadline to answer
-   * anything.
+   * The heartbeat `number`, for which the store has been given a deadline since `startedAt`, has no reply. If calls have been
+   * answered in time since, they are many, and it waits its turn; if this process was blocked, the reply may be there soon.
+   * Then the store has another deadline to answer anything.
    */
   #heartbeatLate(number: number, startedAt: number, error: Error, wasBlocked: boolean): void {
     if (this.#state === 'up' && (wasBlocked || this.#lastTimelyAnswerAt > startedAt)) {
