@@ -35,7 +35,11 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: [...configDefaults.exclude, REAL, LONG, MACHINE],
           isolate: false,
-          setupFiles: ['test/support/hrtime.ts', 'test/support/real-timers.ts'],
+          setupFiles: [
+            'test/support/hrtime.ts',
+            'test/support/left-timers.ts',
+            'test/support/real-timers.ts',
+          ],
           // By default Vitest runs one file at a time on two cores.
           maxWorkers: 2,
           sequence: { groupOrder: 0 },
