@@ -2,7 +2,8 @@
 // nothing on disk by itself.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { createSocket } from 'node:dgram';
+import { type EventEmitter, once } from 'node:events';
 import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -40,20 +41,43 @@ function isExecutable(file: string): boolean {
 /** Below the ports of outgoing connections: such a connection could take the port while the server is stopped. */
 const PORTS = { from: 15_000, to: 30_000 };
 
-/** Returns a port that is free at this moment. */
-export async function freePort(): Promise<number> {
+/** A TCP port of 127.0.0.1 on which a server may listen, stop and listen again. */
+export interface ReservedPort {
+  readonly port: number;
+  release(): void;
+}
+
+/**
+ * Reserves a port that is free. No other caller, in whichever process, gets it before it is released or this process ends:
+ * the UDP port with its number is in use until then.
+ */
+export async function reservePort(): Promise<ReservedPort> {
   for (;;) {
     const port = PORTS.from + Math.floor(Math.random() * (PORTS.to - PORTS.from));
-    const server = createServer().listen(port, '127.0.0.1');
-    const isFree = await new Promise<boolean>((resolve) => {
-      server.once('listening', () => resolve(true));
-      server.once('error', () => resolve(false));
-    });
-    if (!isFree) continue;
-    server.close();
-    await once(server, 'close');
-    return port;
+    const holder = createSocket('udp4').unref();
+    const isReserved = succeeds(holder);
+    holder.bind({ port, address: '127.0.0.1', exclusive: true });
+    if ((await isReserved) && (await isFree(port))) return { port, release: () => holder.close() };
+    holder.close();
   }
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  const isListening = succeeds(server);
+  server.listen(port, '127.0.0.1');
+  if (!(await isListening)) return false;
+  server.close();
+  await once(server, 'close');
+  return true;
+}
+
+/** Whether a socket listens. */
+function succeeds(socket: EventEmitter): Promise<boolean> {
+  return new Promise((resolve) => {
+    socket.once('listening', () => resolve(true));
+    socket.once('error', () => resolve(false));
+  });
 }
 
 /** The parts of a server that tests and demonstrations use. */
@@ -63,7 +87,7 @@ export interface Store {
 }
 
 export class StoreServer implements Store {
-  readonly port: number;
+  readonly #reserved: ReservedPort;
   readonly #program: string;
   readonly #flags: readonly string[];
   readonly #env: NodeJS.ProcessEnv;
@@ -72,29 +96,39 @@ export class StoreServer implements Store {
 
   private constructor(
     program: string,
-    port: number,
+    reserved: ReservedPort,
     flags: readonly string[],
     env: NodeJS.ProcessEnv,
   ) {
     this.#program = program;
-    this.port = port;
+    this.#reserved = reserved;
     this.#flags = flags;
     this.#env = env;
     this.#folder = mkdtempSync(join(tmpdir(), 'relay-limiter-store-'));
   }
 
   /**
-   * Starts a server; resolves when it accepts connections. `flags`: flags of the program, such as `--requirepass`.
-   * `env`: variables beside those of this process.
+   * Starts a server; resolves when it answers. `flags`: flags of the program, such as `--requirepass`. `env`: variables
+   * beside those of this process.
+   * @throws if it ends at once.
    */
   static async start(
     program: string,
     flags: readonly string[] = [],
     env: NodeJS.ProcessEnv = {},
   ): Promise<StoreServer> {
-    const server = new StoreServer(program, await freePort(), flags, env);
-    await server.start();
-    return server;
+    const server = new StoreServer(program, await reservePort(), flags, env);
+    try {
+      await server.start();
+      return server;
+    } catch (error) {
+      await server.close();
+      throw error;
+    }
+  }
+
+  get port(): number {
+    return this.#reserved.port;
   }
 
   get url(): string {
@@ -119,7 +153,7 @@ export class StoreServer implements Store {
     });
     // After the start nothing awaits `failed`; its rejection must not count as unhandled.
     failed.catch(() => {});
-    await Promise.race([this.#takesConnections(), failed]);
+    await Promise.race([this.#answers(), failed]);
   }
 
   /** Kills the server; its data is lost. */
@@ -139,18 +173,21 @@ export class StoreServer implements Store {
 
   async close(): Promise<void> {
     await this.kill();
+    this.#reserved.release();
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  async #takesConnections(): Promise<void> {
+  /** A server that takes connections may still end: it opens its other ports later. */
+  async #answers(): Promise<void> {
     for (;;) {
-      const socket = createConnection(this.port, '127.0.0.1');
-      const isOpen = await new Promise<boolean>((resolve) => {
-        socket.once('connect', () => resolve(true));
+      const socket = createConnection(this.port, '127.0.0.1', () => socket.write('PING\r\n'));
+      const hasAnswered = await new Promise<boolean>((resolve) => {
+        socket.once('data', () => resolve(true));
         socket.once('error', () => resolve(false));
+        socket.once('end', () => resolve(false));
       });
       socket.destroy();
-      if (isOpen) return;
+      if (hasAnswered) return;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createClient } from 'redis';
-import { freePort, StoreServer } from '../../examples/fleet/server.js';
+import { type ReservedPort, reservePort, StoreServer } from '../../examples/fleet/server.js';
 import { clusterIoRedis, clusterNodeRedis, type OwnClient } from './clients.js';
 
 const SLOTS = 16_384;
@@ -13,13 +13,21 @@ const NODE_TIMEOUT_MS = '600000';
 type Admin = Awaited<ReturnType<typeof adminOf>>;
 
 export class StoreCluster {
+  /** The ports on which the servers talk to each other. */
+  readonly #buses: ReservedPort[];
   readonly #servers: StoreServer[];
   readonly #admins: Admin[];
   readonly #ids: string[];
   /** The servers of the slots that have moved. */
   readonly #movedSlots = new Map<number, number>();
 
-  private constructor(servers: StoreServer[], admins: Admin[], ids: string[]) {
+  private constructor(
+    buses: ReservedPort[],
+    servers: StoreServer[],
+    admins: Admin[],
+    ids: string[],
+  ) {
+    this.#buses = buses;
     this.#servers = servers;
     this.#admins = admins;
     this.#ids = ids;
@@ -27,17 +35,12 @@ export class StoreCluster {
 
   /** `program`: of the server. */
   static async start(program: string): Promise<StoreCluster> {
-    const ports = await Promise.all(Array.from({ length: SIZE }, freePort));
+    const buses = await Promise.all(Array.from({ length: SIZE }, reservePort));
     const servers = await Promise.all(
-      ports.map((port) => {
+      buses.map(({ port }) => {
         const bus = ['--cluster-port', String(port)];
-        return StoreServer.start(program, [
-          '--cluster-enabled',
-          'yes',
-          '--cluster-node-timeout',
-          NODE_TIMEOUT_MS,
-          ...bus,
-        ]);
+        const timeout = ['--cluster-node-timeout', NODE_TIMEOUT_MS];
+        return StoreServer.start(program, ['--cluster-enabled', 'yes', ...timeout, ...bus]);
       }),
     );
     const admins = await Promise.all(servers.map(({ url }) => adminOf(url)));
@@ -46,10 +49,10 @@ export class StoreCluster {
     for (const [at, admin] of admins.entries()) {
       const last = Math.min((at + 1) * share, SLOTS) - 1;
       await command(admin, `CLUSTER ADDSLOTSRANGE ${at * share} ${last}`);
-      const [first, bus] = [servers[0]?.port, ports[0]];
+      const [first, bus] = [servers[0]?.port, buses[0]?.port];
       if (at > 0) await command(admin, `CLUSTER MEET 127.0.0.1 ${first} ${bus}`);
     }
-    const cluster = new StoreCluster(servers, admins, ids.map(String));
+    const cluster = new StoreCluster(buses, servers, admins, ids.map(String));
     await cluster.#untilSettled();
     return cluster;
   }
@@ -125,6 +128,7 @@ export class StoreCluster {
   async close(): Promise<void> {
     for (const admin of this.#admins) admin.destroy();
     await Promise.all(this.#servers.map((server) => server.close()));
+    for (const bus of this.#buses) bus.release();
   }
 
   /** Returns the hash slot of a key and the index of its server. */
