@@ -1,7 +1,7 @@
-// Runs `npm test` repeatedly on a busy machine and lists the tests that failed: no test may depend on the machine's
-// speed.
+// Runs `npm test`, or only the real tests, repeatedly under the conditions of a busy machine, and lists the tests that
+// failed: no test may depend on the machine's speed.
 //
-//   npm run test:repeat                        20 runs under each of three conditions
+//   npm run test:repeat                        20 runs under each of four conditions
 //   npm run test:repeat -- --runs 5            5 runs under each condition
 //   npm run test:repeat -- --condition busy    only this condition; may be given more than once
 //
@@ -21,11 +21,22 @@ const MAX_RUN_MS = 60 * 60_000;
 /** Signals that end the script and the tests that it runs. */
 const END_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
-/** The command prefix of `npm test`, and the number of processes that keep the cores busy meanwhile. */
+const TESTS = ['npm', 'test', '--'];
+
+/** What it is, how many processes keep the cores busy meanwhile, the command that tests, and its variables. */
 const CONDITIONS = {
-  busy: { prefix: [], loops: availableParallelism(), words: 'every core busy with other work' },
-  'one-core': { prefix: ['taskset', '-c', '0'], loops: 0, words: 'taskset -c 0' },
-  nice: { prefix: ['nice', '-n', '19'], loops: 0, words: 'nice -n 19' },
+  busy: {
+    words: 'every core busy with other work',
+    loops: availableParallelism(),
+    command: TESTS,
+  },
+  'one-core': { words: 'taskset -c 0', command: ['taskset', '-c', '0', ...TESTS] },
+  nice: { words: 'nice -n 19', command: ['nice', '-n', '19', ...TESTS] },
+  stalls: {
+    words: 'real tests; every process of Node stands still at random',
+    command: [...TESTS, '.real.test.ts'],
+    env: { NODE_OPTIONS: `--import=${new URL('stalls.mjs', import.meta.url)}` },
+  },
 };
 
 /** Keeps one core busy until the parent process ends, even if it is killed. */
@@ -74,17 +85,17 @@ function endGroup({ pid }) {
   }
 }
 
-/** Runs `npm test` once. Returns its time in seconds and the list of failures, which is empty if the run passed. */
-async function runTests({ prefix, loops }, log, report) {
+/** Tests once. Returns its time in seconds and the list of failures, which is empty if the run passed. */
+async function runTests({ loops = 0, command, env }, log, report) {
   const busy = Array.from({ length: loops }, () => fork(SCRIPT, ['--keep-busy']));
   const start = performance.now();
   const output = openSync(log, 'w');
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-  const [command, ...args] = [...prefix, 'npm', 'test', '--', ...reporters];
-  const child = spawn(command, args, {
+  const [program, ...args] = [...command, ...reporters];
+  const child = spawn(program, args, {
     cwd: root,
     stdio: ['ignore', output, output],
-    env: { ...process.env, NO_COLOR: '1' },
+    env: { ...process.env, NO_COLOR: '1', ...env },
     // A separate process group, so that npm and all its child processes can be ended together.
     detached: true,
   });
