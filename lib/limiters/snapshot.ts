@@ -11,7 +11,6 @@ import type {
 } from '../common/types.js';
 import { type DigestColumns, OFFENDER_NUMBERS, type OffenderColumns } from '../engine/columns.js';
 import type { SnapshotStep } from '../engine/engine.js';
-import { KeySet } from '../tables/key-map.js';
 import { hexOf, isZero, readHex } from './digest-text.js';
 import { fields, invalid, requireNumber } from './snapshot-fields.js';
 
@@ -85,14 +84,11 @@ function readPeers(
 ): OffenderColumns {
   if (!isArray(peers)) throw invalid('peers', peers, 'an array');
   requireArraySize(peers, 'peers');
-  const known = new KeySet();
   const keys: string[] = [];
   const numbers = new Float64Array(peers.length * OFFENDER_NUMBERS);
   // By index, as iteration methods skip the holes of a sparse array: a hole is an invalid peer.
   for (let i = 0; i < peers.length; i += 1) {
     const key = readPeer(peers[i], i, format, name, banDuration, numbers, keys.length);
-    known.add(key);
-    if (known.size === i) throw invalid(`peers[${i}].key`, key, 'a key that no other peer has');
     // A peer with an expired ban is left out: the next peer overwrites its numbers.
     if (numbers[keys.length * OFFENDER_NUMBERS + 1] !== 0) keys.push(key);
   }

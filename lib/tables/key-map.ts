@@ -1,4 +1,4 @@
-// A Map and a Set with peers' keys. An attacker cannot choose keys that collide in them.
+// A Map with peers' keys. An attacker cannot choose keys that collide in it.
 //
 // V8 treats a string of one to ten digits as the index of an array. Before Node 20.20.2, 22.22.2, 24.14.1 and 25.8.2 it
 // hashes such strings by their value, without a secret: 60,000 multiples of 65,536 end up in one chain, and a look-up
@@ -84,26 +84,5 @@ export class KeyMap<T> {
 
   [Symbol.iterator](): Generator<[key: string, value: T], void> {
     return this.entries();
-  }
-}
-
-/** A Set of peers' keys. */
-export class KeySet {
-  readonly #keys = new Set<string>();
-
-  constructor(keys: Iterable<string> = []) {
-    for (const key of keys) this.add(key);
-  }
-
-  add(key: string): void {
-    this.#keys.add(marked(key));
-  }
-
-  has(key: string): boolean {
-    return this.#keys.has(marked(key));
-  }
-
-  get size(): number {
-    return this.#keys.size;
   }
 }
