@@ -2,7 +2,7 @@
 // nothing on disk by itself.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createSocket } from 'node:dgram';
+import { createSocket, type Socket } from 'node:dgram';
 import { type EventEmitter, once } from 'node:events';
 import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';
@@ -48,23 +48,32 @@ export interface ReservedPort {
 }
 
 /**
- * Reserves a port that is free. No other caller, in whichever process, gets it before it is released or this process ends:
- * the UDP port with its number is in use until then.
+ * Reserves a port that is free. No other call, in any process, returns it until it is released or this process ends: a
+ * UDP socket holds the same number.
  */
 export async function reservePort(): Promise<ReservedPort> {
   for (;;) {
     const port = PORTS.from + Math.floor(Math.random() * (PORTS.to - PORTS.from));
-    const holder = createSocket('udp4').unref();
-    const isReserved = succeeds(holder);
-    holder.bind({ port, address: '127.0.0.1', exclusive: true });
-    if ((await isReserved) && (await isFree(port))) return { port, release: () => holder.close() };
-    holder.close();
+    let holder: Socket | undefined = createSocket('udp4').unref();
+    const release = () => {
+      holder?.close();
+      holder = undefined;
+    };
+    let isReserved = false;
+    try {
+      const isHeld = startsListening(holder);
+      holder.bind({ port, address: '127.0.0.1', exclusive: true });
+      isReserved = (await isHeld) && (await isFree(port));
+    } finally {
+      if (!isReserved) release();
+    }
+    if (isReserved) return { port, release };
   }
 }
 
 async function isFree(port: number): Promise<boolean> {
   const server = createServer();
-  const isListening = succeeds(server);
+  const isListening = startsListening(server);
   server.listen(port, '127.0.0.1');
   if (!(await isListening)) return false;
   server.close();
@@ -72,11 +81,17 @@ async function isFree(port: number): Promise<boolean> {
   return true;
 }
 
-/** Whether a socket listens. */
-function succeeds(socket: EventEmitter): Promise<boolean> {
-  return new Promise((resolve) => {
+/** Windows keeps some ports for itself. */
+const TAKEN = process.platform === 'win32' ? ['EADDRINUSE', 'EACCES'] : ['EADDRINUSE'];
+
+/** Resolves to whether the socket starts to listen: false if its port is taken. Rejects with any other error. */
+function startsListening(socket: EventEmitter): Promise<boolean> {
+  return new Promise((resolve, reject) => {
     socket.once('listening', () => resolve(true));
-    socket.once('error', () => resolve(false));
+    socket.once('error', (error: NodeJS.ErrnoException) => {
+      if (TAKEN.includes(error.code ?? '')) resolve(false);
+      else reject(error);
+    });
   });
 }
 
@@ -110,7 +125,7 @@ export class StoreServer implements Store {
   /**
    * Starts a server; resolves when it answers. `flags`: flags of the program, such as `--requirepass`. `env`: variables
    * beside those of this process.
-   * @throws if it ends at once.
+   * @throws if it ends before it answers.
    */
   static async start(
     program: string,
@@ -139,7 +154,7 @@ export class StoreServer implements Store {
     return this.#child?.pid;
   }
 
-  /** Starts the server again on the same port, with what it has saved by a command. @throws if it ends at once. */
+  /** Starts the server again on the same port, with what it has saved by a command. @throws if it ends before it answers. */
   async start(): Promise<void> {
     const keepNothing = ['--save', '', '--appendonly', 'no'];
     const place = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder];
@@ -148,19 +163,19 @@ export class StoreServer implements Store {
       env: { ...process.env, ...this.#env },
     });
     this.#child = child;
-    const failed = once(child, 'exit').then(([code]) => {
-      throw new Error(`${this.#program} ended with code ${code}`);
+    const failed = once(child, 'exit').then(([code, signal]) => {
+      throw new Error(`${this.#program} ended with ${signal ?? `code ${code}`}`);
     });
     // After the start nothing awaits `failed`; its rejection must not count as unhandled.
     failed.catch(() => {});
-    await Promise.race([this.#answers(), failed]);
+    await Promise.race([this.#answers(child), failed]);
   }
 
   /** Kills the server; its data is lost. */
   async kill(): Promise<void> {
     const child = this.#child;
     this.#child = undefined;
-    if (child === undefined || child.exitCode !== null) return;
+    if (child === undefined || hasEnded(child)) return;
     const ended = once(child, 'exit');
     child.kill('SIGKILL');
     await ended;
@@ -177,12 +192,16 @@ export class StoreServer implements Store {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  /** A server that takes connections may still end: it opens its other ports later. */
-  async #answers(): Promise<void> {
-    for (;;) {
+  /**
+   * Resolves when the server answers, or has ended. A connection is not enough: the server of a cluster opens its second
+   * port later, and ends if that port is taken.
+   */
+  async #answers(child: ChildProcess): Promise<void> {
+    while (!hasEnded(child)) {
       const socket = createConnection(this.port, '127.0.0.1', () => socket.write('PING\r\n'));
       const hasAnswered = await new Promise<boolean>((resolve) => {
-        socket.once('data', () => resolve(true));
+        // An error is an answer too: a server with a password refuses the PING.
+        socket.once('data', (data) => resolve(/^[+-]/.test(String(data))));
         socket.once('error', () => resolve(false));
         socket.once('end', () => resolve(false));
       });
@@ -191,4 +210,8 @@ export class StoreServer implements Store {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }
+}
+
+function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null;
 }

@@ -14,47 +14,55 @@ type Admin = Awaited<ReturnType<typeof adminOf>>;
 
 export class StoreCluster {
   /** The ports on which the servers talk to each other. */
-  readonly #buses: ReservedPort[];
-  readonly #servers: StoreServer[];
-  readonly #admins: Admin[];
-  readonly #ids: string[];
+  readonly #buses: ReservedPort[] = [];
+  readonly #servers: StoreServer[] = [];
+  readonly #admins: Admin[] = [];
+  readonly #ids: string[] = [];
   /** The servers of the slots that have moved. */
   readonly #movedSlots = new Map<number, number>();
 
-  private constructor(
-    buses: ReservedPort[],
-    servers: StoreServer[],
-    admins: Admin[],
-    ids: string[],
-  ) {
-    this.#buses = buses;
-    this.#servers = servers;
-    this.#admins = admins;
-    this.#ids = ids;
-  }
+  private constructor() {}
 
   /** `program`: of the server. */
   static async start(program: string): Promise<StoreCluster> {
-    const buses = await Promise.all(Array.from({ length: SIZE }, reservePort));
-    const servers = await Promise.all(
-      buses.map(({ port }) => {
-        const bus = ['--cluster-port', String(port)];
-        const timeout = ['--cluster-node-timeout', NODE_TIMEOUT_MS];
-        return StoreServer.start(program, ['--cluster-enabled', 'yes', ...timeout, ...bus]);
-      }),
-    );
-    const admins = await Promise.all(servers.map(({ url }) => adminOf(url)));
-    const ids = await Promise.all(admins.map((admin) => command(admin, 'CLUSTER MYID')));
+    const cluster = new StoreCluster();
+    try {
+      await cluster.#startServers(program);
+      await cluster.#join();
+      return cluster;
+    } catch (error) {
+      await cluster.close();
+      throw error;
+    }
+  }
+
+  async #startServers(program: string): Promise<void> {
+    for (let at = 0; at < SIZE; at += 1) this.#buses.push(await reservePort());
+    const starts = this.#buses.map(({ port }) => {
+      const bus = ['--cluster-port', String(port)];
+      const timeout = ['--cluster-node-timeout', NODE_TIMEOUT_MS];
+      return StoreServer.start(program, ['--cluster-enabled', 'yes', ...timeout, ...bus]);
+    });
+    const started = await Promise.allSettled(starts);
+    for (const start of started) if (start.status === 'fulfilled') this.#servers.push(start.value);
+    await Promise.all(starts);
+    for (const { url } of this.#servers) {
+      const admin = await adminOf(url);
+      this.#admins.push(admin);
+      this.#ids.push(String(await command(admin, 'CLUSTER MYID')));
+    }
+  }
+
+  /** Gives each server a third of the slots, and makes all of them one cluster. */
+  async #join(): Promise<void> {
     const share = Math.ceil(SLOTS / SIZE);
-    for (const [at, admin] of admins.entries()) {
+    for (const [at, admin] of this.#admins.entries()) {
       const last = Math.min((at + 1) * share, SLOTS) - 1;
       await command(admin, `CLUSTER ADDSLOTSRANGE ${at * share} ${last}`);
-      const [first, bus] = [servers[0]?.port, buses[0]?.port];
+      const [first, bus] = [this.#servers[0]?.port, this.#buses[0]?.port];
       if (at > 0) await command(admin, `CLUSTER MEET 127.0.0.1 ${first} ${bus}`);
     }
-    const cluster = new StoreCluster(buses, servers, admins, ids.map(String));
-    await cluster.#untilSettled();
-    return cluster;
+    await this.#untilSettled();
   }
 
   get ports(): number[] {
@@ -127,8 +135,11 @@ export class StoreCluster {
 
   async close(): Promise<void> {
     for (const admin of this.#admins) admin.destroy();
-    await Promise.all(this.#servers.map((server) => server.close()));
-    for (const bus of this.#buses) bus.release();
+    try {
+      await Promise.all(this.#servers.map((server) => server.close()));
+    } finally {
+      for (const bus of this.#buses) bus.release();
+    }
   }
 
   /** Returns the hash slot of a key and the index of its server. */

@@ -4,12 +4,13 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, get } from 'node:http';
-import { type AddressInfo, createServer as createTcpServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { RateLimiter } from 'relay-limiter';
 import { guardConnections } from 'relay-limiter/net';
 import { afterEach, describe, expect, test } from 'vitest';
+import { reservePort } from '../../out/examples/fleet/server.js';
 import { until } from '../support/sockets.js';
 import { client, closing, connected, guarded, refusal, stopAll } from './support.js';
 
@@ -25,6 +26,7 @@ const BOB = '127.0.0.3';
 
 const folders: string[] = [];
 const running: ChildProcess[] = [];
+const releases: (() => void)[] = [];
 
 afterEach(async () => {
   stopAll();
@@ -33,32 +35,19 @@ afterEach(async () => {
     child.kill('SIGTERM');
     await ended;
   }
+  for (const release of releases.splice(0)) release();
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
 });
 
-/** A port that nobody else uses at present. */
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
+/** Starts nginx with a server of the documentation in front of a port, and returns the port of nginx. */
+async function proxy(kind: 'http' | 'stream', server: string, to: number): Promise<number> {
+  const { port, release } = await reservePort();
+  releases.push(release);
+  await start(kind, server, port, to);
   return port;
 }
 
-/** Starts nginx with a server of the documentation in front of a port, and returns the port of nginx. */
-async function proxy(kind: 'http' | 'stream', server: string, to: number): Promise<number> {
-  for (;;) {
-    const port = await freePort();
-    const error = await start(kind, server, port, to);
-    if (error === undefined) return port;
-    // Someone else has taken the port meanwhile.
-    if (!error.includes('Address already in use')) throw new Error(error);
-  }
-}
-
-/** Returns what nginx says if it does not start. */
-async function start(kind: string, server: string, port: number, to: number) {
+async function start(kind: string, server: string, port: number, to: number): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-nginx-'));
   folders.push(folder);
   const own = server
@@ -79,9 +68,8 @@ async function start(kind: string, server: string, port: number, to: number) {
   const args = ['-p', folder, '-e', log, '-c', `${folder}/nginx.conf`];
   const child = spawn('nginx', args, { stdio: 'ignore' });
   await until(() => existsSync(pid) || child.exitCode !== null);
-  if (child.exitCode !== null) return readFileSync(log, 'utf8');
+  if (child.exitCode !== null) throw new Error(readFileSync(log, 'utf8'));
   running.push(child);
-  return undefined;
 }
 
 test('The documentation has two configurations of nginx', () => {
