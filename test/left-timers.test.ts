@@ -1,9 +1,9 @@
-// Of test/support/left-timers.ts.
+// What test/support/left-timers.ts does between two tests: these run in this order.
 
 import { expect, test } from 'vitest';
 
 const left: NodeJS.Timeout[] = [];
-/** Which of them have ended: Node tells it by this member only. */
+/** Which timers have ended: Node has no public property for this. */
 const ended = () => left.map((timer) => Reflect.get(timer, '_destroyed'));
 
 test('a test may leave real timers', () => {

@@ -1,14 +1,15 @@
-// Ends the real timers that a unit test leaves, such as that of background cleanups. Where the machine is slow they would
-// fire in a later test of this process, and start again among its faked timers.
+// Ends the real timers that a unit test leaves, such as the timer of background cleanups. On a slow machine they would fire
+// in a later test of this process, and start again among its faked timers. A timer that `beforeAll` starts ends with the
+// first test.
 
 import { afterAll, afterEach } from 'vitest';
 
-const { setTimeout, setInterval } = globalThis;
+const { setTimeout, setInterval, clearTimeout } = globalThis;
 const left: NodeJS.Timeout[] = [];
 
 type Start = typeof setTimeout | typeof setInterval;
 
-/** The function as it is, except that its timers can be ended. */
+/** Returns `start`, changed to record its timers. */
 function recorded<Original extends Start>(start: Original): Original {
   const starting = (...given: Parameters<Original>): NodeJS.Timeout => {
     const timer = (start as (...given: unknown[]) => NodeJS.Timeout)(...given);
@@ -18,13 +19,16 @@ function recorded<Original extends Start>(start: Original): Original {
   return Object.assign(starting, start) as unknown as Original;
 }
 
+function endLeft(): void {
+  for (const timer of left.splice(0)) clearTimeout(timer);
+}
+
 globalThis.setTimeout = recorded(setTimeout);
 globalThis.setInterval = recorded(setInterval);
 
-afterEach(() => {
-  for (const timer of left.splice(0)) clearTimeout(timer);
-});
+afterEach(endLeft);
 
 afterAll(() => {
+  endLeft();
   Object.assign(globalThis, { setTimeout, setInterval });
 });

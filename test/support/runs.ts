@@ -2,9 +2,9 @@
 // change that has nothing to do with it. Each night `.ci/run --all` tests every property 25 times as often.
 
 /** RELAY_LIMITER_RUNS=n multiplies the runs of all properties. */
-const GIVEN = process.env['RELAY_LIMITER_RUNS'] ?? '1';
+const GIVEN = process.env['RELAY_LIMITER_RUNS'] || '1';
 const FACTOR = Number(GIVEN);
-// fast-check never ends a fraction of a run.
+// With a fraction, fast-check never stops.
 if (!Number.isInteger(FACTOR) || FACTOR < 1) {
   throw new Error(`RELAY_LIMITER_RUNS must be a whole number of at least 1, got ${GIVEN}`);
 }
