@@ -1,5 +1,5 @@
-// Runs `npm test`, or only the real tests, repeatedly under the conditions of a busy machine, and lists the tests that
-// failed: no test may depend on the machine's speed.
+// Runs the tests repeatedly under the conditions of a busy machine, and lists those that failed: no test may depend on the
+// machine's speed. Under `stalls` it runs only the real tests: unit tests have no real time.
 //
 //   npm run test:repeat                        20 runs under each of four conditions
 //   npm run test:repeat -- --runs 5            5 runs under each condition
@@ -22,8 +22,12 @@ const MAX_RUN_MS = 60 * 60_000;
 const END_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
 const TESTS = ['npm', 'test', '--'];
+const { NODE_OPTIONS = '' } = process.env;
 
-/** What it is, how many processes keep the cores busy meanwhile, the command that tests, and its variables. */
+/**
+ * Of each condition: its description, the number of processes that keep the cores busy, the command that runs the tests, and
+ * environment variables.
+ */
 const CONDITIONS = {
   busy: {
     words: 'every core busy with other work',
@@ -33,9 +37,9 @@ const CONDITIONS = {
   'one-core': { words: 'taskset -c 0', command: ['taskset', '-c', '0', ...TESTS] },
   nice: { words: 'nice -n 19', command: ['nice', '-n', '19', ...TESTS] },
   stalls: {
-    words: 'real tests; every process of Node stands still at random',
+    words: 'every process of Node stands still at random',
     command: [...TESTS, '.real.test.ts'],
-    env: { NODE_OPTIONS: `--import=${new URL('stalls.mjs', import.meta.url)}` },
+    env: { NODE_OPTIONS: `${NODE_OPTIONS} --import=${new URL('stalls.mjs', import.meta.url)}` },
   },
 };
 
@@ -85,7 +89,7 @@ function endGroup({ pid }) {
   }
 }
 
-/** Tests once. Returns its time in seconds and the list of failures, which is empty if the run passed. */
+/** Runs the tests once. Returns its time in seconds and the list of failures, which is empty if the run passed. */
 async function runTests({ loops = 0, command, env }, log, report) {
   const busy = Array.from({ length: loops }, () => fork(SCRIPT, ['--keep-busy']));
   const start = performance.now();

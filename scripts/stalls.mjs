@@ -1,5 +1,5 @@
-// Preloaded into every process and thread of Node that `npm run test:repeat -- --condition stalls` starts: each stands
-// still again and again for a random time, as it does on a machine that has no processor left for it.
+// Preloaded by NODE_OPTIONS: every process and thread of Node stands still again and again for a random time, as it does on
+// a machine that has no processor left for it.
 
 const LONGEST_MS = 600;
 const LONGEST_PAUSE_MS = 60;
