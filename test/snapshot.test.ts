@@ -6,6 +6,7 @@ import {
   type LimiterSnapshot,
   OrderbookRateLimiter,
   RateLimiter,
+  type SnapshotDigest,
   type SnapshotPeer,
 } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
@@ -29,7 +30,9 @@ describe.each(ENGINES)('A snapshot on the %s engine', (engine) => {
   const clock = manualClock();
   const rate = (options: LimiterOptions & { burstLimit?: number } = {}) =>
     new RateLimiter({ rateLimit: 1, burstLimit: 1, engine, clock, ...options });
-  const orderbook = (options: LimiterOptions & { violationBanThreshold?: number } = {}) =>
+  const orderbook = (
+    options: LimiterOptions & { violationBanThreshold?: number; interval?: number } = {},
+  ) =>
     new OrderbookRateLimiter({
       interval: 10,
       violationBanThreshold: 3,
@@ -218,19 +221,44 @@ describe.each(ENGINES)('A snapshot on the %s engine', (engine) => {
       { bucket: { tokens: 0.5, idleSeconds: 0 } },
     ],
     [orderbook, { banSecondsLeft: 8, idleSeconds: 1 }, { banSecondsLeft: 32, idleSeconds: 3 }],
-    [direct, { banSecondsLeft: 32 }, { banSecondsLeft: 8 }],
-  ] as const)('that lists a peer twice is restored as two snapshots, by %o', (create, one, two) => {
-    const { limiter: name } = create().snapshot();
-    const records = [peer('twice', 3, one), peer('once', 1), peer('twice', 5, two)];
-    const joined = create();
-    expect(joined.restore(of(name, ...records))).toBe(3);
-    const apart = create();
-    for (const record of records) apart.restore(of(name, record));
-    expect(comparable(joined.snapshot())).toEqual(comparable(apart.snapshot()));
-    // It takes one place.
-    const full = create({ maxPeers: 2 });
-    full.restore(of(name, ...records));
-    expect(['twice', 'once'].map((key) => full.getViolationCount(key))).toEqual([5, 1]);
+    [
+      direct,
+      { banSecondsLeft: 32, bucket: { tokens: 3, idleSeconds: 0 } },
+      { bucket: { tokens: 7, idleSeconds: 1 } },
+    ],
+  ] as const)(
+    'merges two entries of one peer as two calls of restore do: %o',
+    (create, one, two) => {
+      const { limiter: name } = create().snapshot();
+      const entries = [peer('twice', 3, one), peer('once', 1), peer('twice', 5, two)];
+      for (const order of [entries, [...entries].reverse()]) {
+        const joined = create();
+        expect(joined.restore(of(name, ...order))).toBe(3);
+        const apart = create();
+        for (const entry of order) apart.restore(of(name, entry));
+        expect(comparable(joined.snapshot())).toEqual(comparable(apart.snapshot()));
+        // Both entries take one place.
+        const full = create({ maxPeers: 2 });
+        full.restore(of(name, ...order));
+        expect(['twice', 'once'].map((key) => full.getViolationCount(key))).toEqual([5, 1]);
+      }
+    },
+  );
+
+  test('keeps the later time of two entries under one digest', () => {
+    const secret = '0123456789abcdef'.repeat(2);
+    const digest = 'f'.repeat(32);
+    const [later, earlier] = [3, 8].map((idle): SnapshotDigest => [digest, idle, null, null]);
+    for (const peers of [
+      [later, earlier],
+      [earlier, later],
+    ] as SnapshotDigest[][]) {
+      for (const digests of [[{ secret, peers }], peers.map((one) => ({ secret, peers: [one] }))]) {
+        const limiter = orderbook({ interval: 100 });
+        limiter.restore({ ...of('OrderbookRateLimiter'), digests });
+        expect(limiter.snapshot().digests).toEqual([{ secret, peers: [later] }]);
+      }
+    }
   });
 
   test('restores no ban with 0 seconds left, and calls onBan for no ban', () => {

@@ -154,9 +154,10 @@ export abstract class Limiter {
    * machine, and of format 1 (without buckets and digests). `onBan` is not called.
    *
    * Offenders are merged with the peers in the limiter: a known peer gets the larger number of violations, the ban that
-   * ends later, and the emptier bucket. So is a peer that the snapshot lists twice. No ban lasts longer than this
-   * limiter's `banDuration`. A ban with 0 seconds left has expired, and its peer is not restored. If the limiter becomes
-   * full, banned peers are restored first, then peers by violations (most first), then by idle time (shortest first).
+   * ends later, and the emptier bucket. A peer that the snapshot lists twice is merged in the same way, and counts twice.
+   * No ban lasts longer than this limiter's `banDuration`. An entry whose ban has 0 seconds left has expired and is left
+   * out. If the limiter may become full, banned peers are restored first, then peers by violations (most first), then by
+   * idle time (shortest first).
    *
    * Peers listed by digest are stored outside the table, at most `maxPeers` of them and from at most sixteen limiters,
    * and count as peers from their next check on. A peer that is checked before its digest is restored keeps its current
