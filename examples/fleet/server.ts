@@ -3,9 +3,9 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createSocket, type Socket } from 'node:dgram';
-import { type EventEmitter, once } from 'node:events';
+import { once } from 'node:events';
 import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
-import { createConnection, createServer } from 'node:net';
+import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 
@@ -61,9 +61,7 @@ export async function reservePort(): Promise<ReservedPort> {
     };
     let isReserved = false;
     try {
-      const isHeld = startsListening(holder);
-      holder.bind({ port, address: '127.0.0.1', exclusive: true });
-      isReserved = (await isHeld) && (await isFree(port));
+      isReserved = (await binds(holder, port)) && (await isFree(port));
     } finally {
       if (!isReserved) release();
     }
@@ -71,27 +69,33 @@ export async function reservePort(): Promise<ReservedPort> {
   }
 }
 
-async function isFree(port: number): Promise<boolean> {
-  const server = createServer();
-  const isListening = startsListening(server);
-  server.listen(port, '127.0.0.1');
-  if (!(await isListening)) return false;
-  server.close();
-  await once(server, 'close');
-  return true;
+/**
+ * Whether nobody listens on a port. This process does not listen there to find out: a program that it starts meanwhile
+ * inherits what is open, and would keep the port for a moment.
+ */
+function isFree(port: number): Promise<boolean> {
+  const socket = createConnection(port, '127.0.0.1');
+  return new Promise((resolve) => {
+    socket.once('error', () => resolve(true));
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(false);
+    });
+  });
 }
 
 /** Windows keeps some ports for itself. */
 const TAKEN = process.platform === 'win32' ? ['EADDRINUSE', 'EACCES'] : ['EADDRINUSE'];
 
-/** Resolves to whether the socket starts to listen: false if its port is taken. Rejects with any other error. */
-function startsListening(socket: EventEmitter): Promise<boolean> {
+/** Resolves to whether the socket gets the port: false if it is taken. Rejects with any other error. */
+function binds(socket: Socket, port: number): Promise<boolean> {
   return new Promise((resolve, reject) => {
     socket.once('listening', () => resolve(true));
     socket.once('error', (error: NodeJS.ErrnoException) => {
       if (TAKEN.includes(error.code ?? '')) resolve(false);
       else reject(error);
     });
+    socket.bind({ port, address: '127.0.0.1', exclusive: true });
   });
 }
 
