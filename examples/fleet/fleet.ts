@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { Admission, Cut } from './bound.js';
 import type { Counts, FromNode, LoadConfig, NodeConfig, StoreState } from './messages.js';
+import { hasEnded } from './server.js';
 
 const NOTHING: Counts = {
   kind: 'counts',
@@ -30,7 +31,7 @@ class Process {
   }
 
   async stop(): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    if (hasEnded(this.child)) return;
     const ended = once(this.child, 'exit');
     if (this.child.connected) this.child.disconnect();
     await ended;

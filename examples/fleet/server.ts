@@ -216,6 +216,7 @@ export class StoreServer implements Store {
   }
 }
 
-function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+/** Whether a process has ended, by itself or by a signal. */
+export function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
   return exitCode !== null || signalCode !== null;
 }

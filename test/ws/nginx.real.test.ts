@@ -10,7 +10,7 @@ import { delimiter, join } from 'node:path';
 import { RateLimiter } from 'relay-limiter';
 import { guardConnections } from 'relay-limiter/net';
 import { afterEach, describe, expect, test } from 'vitest';
-import { reservePort } from '../../out/examples/fleet/server.js';
+import { hasEnded, reservePort } from '../../out/examples/fleet/server.js';
 import { until } from '../support/sockets.js';
 import { client, closing, connected, guarded, refusal, stopAll } from './support.js';
 
@@ -67,8 +67,8 @@ async function start(kind: string, server: string, port: number, to: number): Pr
   writeFileSync(`${folder}/nginx.conf`, config);
   const args = ['-p', folder, '-e', log, '-c', `${folder}/nginx.conf`];
   const child = spawn('nginx', args, { stdio: 'ignore' });
-  await until(() => existsSync(pid) || child.exitCode !== null);
-  if (child.exitCode !== null) throw new Error(readFileSync(log, 'utf8'));
+  await until(() => existsSync(pid) || hasEnded(child));
+  if (hasEnded(child)) throw new Error(readFileSync(log, 'utf8'));
   running.push(child);
 }
 
