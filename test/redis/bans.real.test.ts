@@ -67,8 +67,7 @@ describe.skipIf(NO_SERVER)('SharedBans', () => {
       // 600 s, minus the time that the test has taken, plus that of the reply by which b knows the fleet's clock. The reply
       // has taken less than the test.
       const left = b.banSecondsLeft('p');
-      expect(left).toBeGreaterThan(400);
-      expect(left).toBeLessThanOrEqual(600 + (performance.now() - start) / 1000);
+      expect(Math.abs(left - 600)).toBeLessThanOrEqual((performance.now() - start) / 1000);
       expect(b.isBanned('q')).toBe(false);
       b.lift('p');
       expect(b.isBanned('p')).toBe(false);
@@ -115,17 +114,17 @@ describe.skipIf(NO_SERVER)('SharedBans', () => {
   it('keeps the later end of two bans, in whatever order they are found', async () => {
     const a = await bans('merge');
     const b = await bans('merge');
-    a.ban('p', 1000);
+    a.ban('p', 10_000);
     await expect.poll(() => b.isBanned('p')).toBe(true);
-    b.ban('p', 500);
-    a.ban('q', 100);
+    b.ban('p', 5000);
+    a.ban('q', 1000);
     await expect.poll(() => b.isBanned('q')).toBe(true);
-    expect(a.banSecondsLeft('p')).toBeGreaterThan(800);
-    expect(b.banSecondsLeft('p')).toBeGreaterThan(800);
-    b.ban('p', 2000);
-    await expect.poll(() => a.banSecondsLeft('p')).toBeGreaterThan(1800);
+    expect(a.banSecondsLeft('p')).toBeGreaterThan(8000);
+    expect(b.banSecondsLeft('p')).toBeGreaterThan(8000);
+    b.ban('p', 20_000);
+    await expect.poll(() => a.banSecondsLeft('p')).toBeGreaterThan(18_000);
     const c = await bans('merge');
-    await expect.poll(() => c.banSecondsLeft('p')).toBeGreaterThan(1800);
+    await expect.poll(() => c.banSecondsLeft('p')).toBeGreaterThan(18_000);
   });
 
   it('ends a ban after its time, and lets the store forget it', async () => {
