@@ -35,5 +35,6 @@ export function closeFrame(reason: MessageReason, words = REASONS[reason]) {
 function truncate(text: string): string {
   const bytes = new TextEncoder().encode(text);
   if (bytes.length <= MAX_REASON_BYTES) return text;
-  return new TextDecoder().decode(bytes.subarray(0, MAX_REASON_BYTES), { stream: true });
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  return decoder.decode(bytes.subarray(0, MAX_REASON_BYTES), { stream: true });
 }

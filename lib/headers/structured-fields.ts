@@ -22,10 +22,14 @@ const readAnyList = nullOnError(parseList);
 export const readDictionary = nullOnError(parseDictionary);
 const readItem = nullOnError(parseItem);
 
+const NOT_ASCII = /[\u0080-\uffff]/;
+
 function nullOnError<T>(parse: (text: string) => T): (text: string) => T | null {
   return (text) => {
+    // RFC 9651, 4.2: a field is ASCII. The package reads another character of a Display String as its last byte.
+    if (NOT_ASCII.test(text)) return null;
     try {
-      return parse(NEEDS_WRAPPING.test(text) ? text.replace(WRAPPED_OR_QUOTED, wrap) : text);
+      return parse(NEEDS_CORRECTION.test(text) ? text.replace(WRAPPED_OR_QUOTED, correct) : text);
     } catch {
       return null;
     }
@@ -59,16 +63,17 @@ function readSimpleList(text: string): Member[] | null {
 
 // structured-headers 2.1.0 accepts a Date only at the very end of a field, and returns 10.0, which is a Decimal,
 // as the Integer 10. So both are wrapped as Display Strings, which no field uses, and recognized by their text
-// afterwards. Strings are left unchanged; an unterminated String matches up to the end, so that the text is
-// scanned only once.
-const NEEDS_WRAPPING = /@|\.0/;
+// afterwards. It also drops a byte order mark at the beginning of a Display String, so the mark is doubled. Strings
+// are left unchanged; an unterminated String matches up to the end, so that the text is scanned only once.
+const NEEDS_CORRECTION = /@|\.0|%"%ef%bb%bf/;
 const WRAPPED_OR_QUOTED =
   /%"[^"]*"?|"(?:\\.|[^"\\])*"?|(?<=[=,( \t]|^)(?:@-?\d{1,15}|-?\d{1,12}\.0{1,3})(?=[;,) \t]|$)/g;
+const MARKED = /^%"(?=%ef%bb%bf)/;
 const WRAPPED_DATE = /^@-?\d+$/;
 const WRAPPED_DECIMAL = /^-?\d+\.0+$/;
 
-function wrap(piece: string): string {
-  return piece.includes('"') ? piece : `%"${piece}"`;
+function correct(piece: string): string {
+  return piece.includes('"') ? piece.replace(MARKED, '%"%ef%bb%bf') : `%"${piece}"`;
 }
 
 /** Converts a bare item to a string, number, boolean or Date; bytes become canonical base64. */

@@ -259,7 +259,9 @@ describe('structured fields', () => {
     [';x="@1, =1.0 \\" =@2"', '@1, =1.0 " =@2'],
     [';x=%"=@1 =1.0 \\"', '=@1 =1.0 \\'],
     [';x=%"a%0a%f0%9f%90%98"', 'a\n🐘'],
-    [';x=:YQ:', 'YQ=='],
+    [';x=%"%ef%bb%bf";y=1.0', '\ufeff'],
+    [';x=%"%ef%bb%bf%ef%bb%bfa%ef%bb%bf"', '\ufeff\ufeffa\ufeff'],
+    [';x=:YQ:\t', 'YQ=='],
   ])('may have a parameter %s', (parameters, value) => {
     for (const strict of [false, true]) {
       expect(policy(parameters, { strict })?.parameters['x']).toStrictEqual(value);
@@ -282,7 +284,19 @@ describe('structured fields', () => {
     expect(parse([['__proto__', 'x']])).toStrictEqual(NOTHING);
   });
 
-  it.each(['"', '"a', '"a =@1', '%"=1.0', 'a;=@1', '@', '1.0', '@1;q=1', '%"x";q=1', '=1.0'])(
+  const invalid = [
+    '"',
+    '"a',
+    '"a =@1',
+    '%"=1.0',
+    'a;=@1',
+    '@',
+    '1.0',
+    '@1;q=1',
+    '%"x";q=1',
+    '=1.0',
+  ];
+  it.each([...invalid, '"a";q=1;x=%"\u0141"', '"\u0141";q=1', '"a";q=1;x=%"%ef%bb"'])(
     'are ignored if they are invalid: %s',
     (text) => {
       expect(parse({ 'RateLimit-Policy': text }).ignored).toEqual(['ratelimit-policy']);
