@@ -162,7 +162,14 @@ class Model {
     const member = this.#random.pick(this.#members);
     this.#random.pick([
       () => this.#storeTrouble(() => this.#store.flush()),
-      () => this.#storeTrouble(() => goBack?.()),
+      () => {
+        if (goBack === undefined) return;
+        this.#storeTrouble(() => {
+          goBack();
+          // The store was started again.
+          for (const one of this.#members) if (!one.isCutOff) one.resubscribe();
+        });
+      },
       () =>
         this.#storeTrouble(() => {
           this.#clockAhead += this.#random.pick([-3600, 3600, -20, 20]);

@@ -61,6 +61,7 @@ class Store {
   calls = 0;
   subscriptions = 0;
   readonly #listeners = new Set<(message: string) => void>();
+  readonly #onReady: (() => void)[] = [];
   #held: (() => void)[] = [];
 
   constructor() {
@@ -71,6 +72,11 @@ class Store {
   endSilence(): void {
     this.isSilent = false;
     for (const resume of this.#held.splice(0)) resume();
+  }
+
+  /** Ends all subscriptions; each is there again at once. */
+  endSubscriptions(): void {
+    for (const onReady of this.#onReady) onReady();
   }
 
   client(): object {
@@ -91,6 +97,9 @@ class Store {
         let own: ((message: string) => void) | undefined;
         return {
           ...connection,
+          on: (event: string, listener: () => void) => {
+            if (event === 'ready') this.#onReady.push(listener);
+          },
           subscribe: async (_: string, listener: (message: string) => void) => {
             own = listener;
             this.subscriptions += 1;
@@ -214,6 +223,31 @@ describe('SharedBans', () => {
     expect(store.bans.size).toBe(21);
     expect([a.getStats().bans, b.getStats().bans]).toEqual([21, 21]);
     expect(lifts).toEqual([]);
+    await Promise.all([a.close(), b.close()]);
+  });
+
+  it('tells a store that came back with an older state and has as many changes again', async () => {
+    const store = new Store();
+    const [a, b, c] = [await store.start(), await store.start(), await store.start()];
+    a.ban('p', 3600);
+    await store.time.run(0.1);
+    const goBack = store.bans.snapshot();
+    store.losesMessages = true;
+    c.ban('q', 3600);
+    await store.time.run(0.1);
+    const changeTo = store.bans.snapshot();
+    await c.close();
+    goBack();
+    store.losesMessages = false;
+    a.lift('p');
+    await store.time.run(0.1);
+    // The store was started again with the state from before the lift, and c has banned q before a and b call it.
+    changeTo();
+    expect(store.bans.secondsLeft('p')).toBeGreaterThan(3000);
+    store.endSubscriptions();
+    await store.time.run(0.1);
+    expect(store.bans.secondsLeft('p')).toBe(0);
+    for (const one of [a, b]) expect([one.isBanned('p'), one.isBanned('q')]).toEqual([false, true]);
     await Promise.all([a.close(), b.close()]);
   });
 

@@ -242,7 +242,10 @@ export class BanSync {
     if (hasLostData) found = await this.#stored.version(before, 'take');
     this.#isWaiting = hasLostData && !found.isTeller;
     this.#mustRead = this.#isWaiting;
-    if ((isSame && !this.#hasDiscarded) || this.#isWaiting) return;
+    // A store that came back with older data has ended all connections. Since then other processes may have made as many
+    // changes as it lost, so that its version is the known one again.
+    const isUnchanged = isSame && !this.#hasDiscarded && !this.#isFreshSubscription;
+    if (isUnchanged || this.#isWaiting) return;
     this.#hasDiscarded = false;
     const isMissed = !this.#isFreshSubscription && !hasLostData && before.epoch !== '';
     this.#missingMessage = isMissed ? found.version : undefined;
