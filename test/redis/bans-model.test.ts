@@ -162,14 +162,7 @@ class Model {
     const member = this.#random.pick(this.#members);
     this.#random.pick([
       () => this.#storeTrouble(() => this.#store.flush()),
-      () => {
-        if (goBack === undefined) return;
-        this.#storeTrouble(() => {
-          goBack();
-          // The store was started again.
-          for (const one of this.#members) if (!one.isCutOff) one.resubscribe();
-        });
-      },
+      () => this.#storeTrouble(() => goBack?.()),
       () =>
         this.#storeTrouble(() => {
           this.#clockAhead += this.#random.pick([-3600, 3600, -20, 20]);
