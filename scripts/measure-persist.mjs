@@ -1,7 +1,7 @@
-// Measures saving and loading a snapshot of banned peers on each engine, on Linux: the wall-clock time, also as a
-// multiple of one call of snapshot() in the same run; the processor time, which other processes affect least; and the
-// longest step, the processor time of the main thread between two turns of the event loop. Prints medians and ranges of
-// several runs, in milliseconds.
+// Measures snapshot() and restore() of banned peers on each engine, and saving and loading such a snapshot as a file, on
+// Linux: the wall-clock time, of the file also as a multiple of snapshot() in the same run. Of the file also the processor
+// time, which other processes affect least; and the longest step, the processor time of the main thread between two turns
+// of the event loop. Prints medians and ranges of several runs, in milliseconds.
 //
 //   node scripts/measure-persist.mjs [offenders] [runs]
 
@@ -50,14 +50,19 @@ async function measure(engine) {
   for (let n = 0; n < offenders; n += 1) limiter.check(`connection-${n}-0123456789ab`);
   const runs = [];
   for (let run = 0; run < runCount; run += 1) {
-    const snapshot = await timed(() => limiter.snapshot());
+    let taken;
+    const snapshot = await timed(() => {
+      taken = limiter.snapshot();
+    });
+    const restore = await timed(() => create(engine).restore(taken));
+    taken = undefined;
     const save = await timed(() => saveSnapshot(limiter, path));
     const restarted = create(engine);
     const load = await timed(() => loadSnapshot(restarted, path));
     const { length } = restarted.getStatistics().bannedPeers;
     if (length !== offenders) throw new Error(`${length} of ${offenders} bans were restored`);
     const ratios = [save, load].map(([wall]) => wall / snapshot[0]);
-    runs.push([snapshot[0], ...save, ratios[0], ...load, ratios[1]]);
+    runs.push([snapshot[0], restore[0], ...save, ratios[0], ...load, ratios[1]]);
   }
   return [engine, ...runs[0].map((_, column) => spread(runs.map((run) => run[column])))];
 }
@@ -75,7 +80,7 @@ function spread(values) {
 try {
   const parts = ['wall', 'processor', 'longest step', 'ratio'];
   const columns = ['save', 'load'].flatMap((call) => parts.map((part) => `${call}, ${part}`));
-  const rows = [['engine', 'snapshot()', ...columns]];
+  const rows = [['engine', 'snapshot()', 'restore()', ...columns]];
   for (const engine of ['native', 'js']) rows.push(await measure(engine));
   const megabytes = (statSync(path).size / 1e6).toFixed(1);
   console.log(`${offenders} banned peers, a file of ${megabytes} MB\n\n${table(rows)}`);
